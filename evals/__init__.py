@@ -1,0 +1,1 @@
+"""Evaluation: tasks, graders and the runner that scores checkpoints."""

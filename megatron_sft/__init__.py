@@ -1,0 +1,3 @@
+"""From raw reasoning traces to scored checkpoints: data layer, Megatron-Core trainer, conversion and reports."""
+
+__version__ = "0.1.0"

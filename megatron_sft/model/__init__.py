@@ -1,0 +1,1 @@
+"""Model layer: Megatron-Core GPT models and the device they run on."""

@@ -1,0 +1,170 @@
+"""Megatron-Core GPT models from a geometry: TransformerEngine layers where installed, plain torch otherwise."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from megatron.core.models.gpt.gpt_layer_specs import (
+    get_gpt_layer_local_spec,
+    get_gpt_layer_with_transformer_engine_spec,
+)
+from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from megatron_sft.errors import ConfigError
+from megatron_sft.model.attention import PackedAttention
+from megatron_sft.model.device import Device
+from megatron_sft.model.geometry import ModelGeometry
+
+VOCAB_DIVISOR = 64
+"""Rows of the padded vocabulary are a multiple of this times tp (128 is Megatron's default for large GPUs)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelLayout:
+    """How many ways the model and the data are split."""
+
+    tensor_model_parallel_size: int = 1
+    """Ranks that share each layer's matrices (tp)."""
+
+    pipeline_model_parallel_size: int = 1
+    """Consecutive groups of layers (pp)."""
+
+    context_parallel_size: int = 1
+    """Ranks that share each row's tokens (cp)."""
+
+    def data_parallel_size(self, world_size: int) -> int:
+        """Ranks left for data parallelism.
+
+        Raises:
+            ConfigError: when `world_size` is not a multiple of tp x pp x cp.
+        """
+        model_size = self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
+        if world_size % model_size:
+            raise ConfigError(
+                f"{world_size} processes cannot be split into tp {self.tensor_model_parallel_size} x pp "
+                f"{self.pipeline_model_parallel_size} x cp {self.context_parallel_size} = {model_size}: "
+                "start a multiple of that number (torchrun --nproc-per-node, --nnodes)"
+            )
+        return world_size // model_size
+
+
+def initialize_model_parallel(layout: ParallelLayout) -> None:
+    """Create Megatron-Core's process groups. Needs the default process group."""
+    layout.data_parallel_size(torch.distributed.get_world_size())
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=layout.tensor_model_parallel_size,
+        pipeline_model_parallel_size=layout.pipeline_model_parallel_size,
+        context_parallel_size=layout.context_parallel_size,
+    )
+
+
+def has_transformer_engine() -> bool:
+    """Whether Megatron-Core found a TransformerEngine that it can use.
+
+    A version that it does not know counts as absent in silence there, hence its own word is asked.
+    """
+    from megatron.core.extensions import transformer_engine
+
+    return bool(transformer_engine.HAVE_TE)
+
+
+def transformer_config(
+    geometry: ModelGeometry, layout: ParallelLayout, device: Device, *, dtype: torch.dtype, **options: Any
+) -> TransformerConfig:
+    """Megatron-Core's configuration of this model, in this layout, on this device.
+
+    `options` are further `TransformerConfig` fields (recompute, FP8 and so on) and win over the defaults.
+
+    Raises:
+        ConfigError: when the geometry cannot be split this way.
+    """
+    _check_split(geometry, layout)
+    on_gpu = not device.is_cpu
+    values: dict[str, Any] = {
+        "num_layers": geometry.num_layers,
+        "hidden_size": geometry.hidden_size,
+        "ffn_hidden_size": geometry.ffn_hidden_size,
+        "num_attention_heads": geometry.num_attention_heads,
+        "num_query_groups": geometry.num_query_groups,
+        "kv_channels": geometry.kv_channels,
+        "normalization": "RMSNorm",
+        "layernorm_epsilon": geometry.norm_epsilon,
+        "qk_layernorm": geometry.qk_layernorm,
+        "gated_linear_unit": True,
+        "activation_func": torch.nn.functional.silu,
+        "add_bias_linear": False,
+        "add_qkv_bias": geometry.add_qkv_bias,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "init_method_std": geometry.hf_config.get("initializer_range", 0.02),
+        "params_dtype": dtype,
+        "pipeline_dtype": dtype,
+        "bf16": dtype == torch.bfloat16,
+        "tensor_model_parallel_size": layout.tensor_model_parallel_size,
+        "pipeline_model_parallel_size": layout.pipeline_model_parallel_size,
+        "context_parallel_size": layout.context_parallel_size,
+        # Rows on the CPU are cut to their real tokens, so stages tell each other the shape.
+        "variable_seq_lengths": device.is_cpu,
+        # Unused without experts, but its default is refused together with variable lengths.
+        "moe_token_dispatcher_type": "alltoall",
+        # The loss carries its weights; nothing may divide gradients by micro-batches or ranks.
+        "calculate_per_token_loss": True,
+        "use_cpu_initialization": device.is_cpu,
+        "bias_activation_fusion": on_gpu,
+        "bias_dropout_fusion": on_gpu,
+        "masked_softmax_fusion": False,
+        "gradient_accumulation_fusion": False,
+        "apply_rope_fusion": on_gpu and has_transformer_engine(),
+        "cross_entropy_loss_fusion": False,
+    }
+    return TransformerConfig(**{**values, **options})
+
+
+def build_gpt(config: TransformerConfig, geometry: ModelGeometry, device: Device) -> GPTModel:
+    """The part of the model that this rank holds, on `device`, with random weights.
+
+    Logits stay split over tensor-parallel ranks (`parallel_output`). The model parallel groups must exist.
+    """
+    model: GPTModel = GPTModel(
+        config=config,
+        transformer_layer_spec=layer_spec(geometry, device),
+        vocab_size=geometry.padded_vocab_size(config.tensor_model_parallel_size, VOCAB_DIVISOR),
+        max_sequence_length=geometry.max_position_embeddings,
+        pre_process=parallel_state.is_pipeline_first_stage(),
+        post_process=parallel_state.is_pipeline_last_stage(),
+        parallel_output=True,
+        share_embeddings_and_output_weights=geometry.tie_word_embeddings,
+        position_embedding_type="rope",
+        rotary_base=geometry.rotary_base,
+    )
+    return model.to(device.torch_device)
+
+
+def uses_transformer_engine(device: Device) -> bool:
+    """Whether layers on this device come from TransformerEngine."""
+    return not device.is_cpu and has_transformer_engine()
+
+
+def layer_spec(geometry: ModelGeometry, device: Device) -> ModuleSpec:
+    """The layer's modules: TransformerEngine's on a GPU that has it, Megatron-Core's local ones otherwise."""
+    if uses_transformer_engine(device):
+        return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=geometry.qk_layernorm)
+    spec = get_gpt_layer_local_spec(qk_layernorm=geometry.qk_layernorm, normalization="RMSNorm")
+    spec.submodules.self_attention.submodules.core_attention = PackedAttention
+    return spec
+
+
+def _check_split(geometry: ModelGeometry, layout: ParallelLayout) -> None:
+    tp, pp = layout.tensor_model_parallel_size, layout.pipeline_model_parallel_size
+    checks = [
+        ("query groups (key-value heads)", geometry.num_query_groups, "--tensor-model-parallel-size", tp),
+        ("attention heads", geometry.num_attention_heads, "--tensor-model-parallel-size", tp),
+        ("ffn_hidden_size", geometry.ffn_hidden_size, "--tensor-model-parallel-size", tp),
+        ("layers", geometry.num_layers, "--pipeline-model-parallel-size", pp),
+    ]
+    for what, count, option, size in checks:
+        if count % size:
+            raise ConfigError(f"{option} {size}: {count} {what} cannot be split evenly; choose a divisor of {count}")

@@ -1,0 +1,95 @@
+"""Train a model on shards: `torchrun --nproc-per-node N megatron_sft/pretrain_sft.py --data DIR ...`.
+
+This file only puts the parts together; `--help` lists the options, docs/batches-and-loss.md and docs/checkpoints.md
+say what they mean.
+"""
+
+import sys
+from dataclasses import asdict
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
+
+from megatron_sft import cli
+from megatron_sft.convert.hf_weights import load_hf_into
+from megatron_sft.data.order import SampleOrder
+from megatron_sft.data.packing import RowCost
+from megatron_sft.data.shards import ShardReader
+from megatron_sft.model.checkpoint_dir import write_json
+from megatron_sft.model.device import Device, process_group, select_device
+from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
+from megatron_sft.train import assets, start_up
+from megatron_sft.train.batch import BatchBuilder
+from megatron_sft.train.checkpoint import CheckpointStore
+from megatron_sft.train.learner import Learner, build_learner
+from megatron_sft.train.monitor import Monitor
+from megatron_sft.train.options import TrainOptions
+from megatron_sft.train.trainer import Trainer
+
+
+def main(options: TrainOptions) -> None:
+    """Check everything that can be checked without a model, then build, resume and train."""
+    device = select_device(options.device)
+    reader = ShardReader(options.data)
+    geometry = ModelGeometry.from_hf_config(options.geometry_source)
+    assets.check_tokenizer(options, reader, geometry)
+    order = SampleOrder(
+        num_samples=reader.num_samples,
+        global_batch_size=options.global_batch_size,
+        shuffle=options.shuffle,
+        seed=options.seed,
+    )
+    start_up.check_lengths(reader, options)
+    with process_group(device), device.activate():
+        initialize_model_parallel(options.layout)
+        is_first = torch.distributed.get_rank() == 0
+        if is_first:
+            start_up.describe(options, device, geometry, reader, order)
+        learner = make_learner(options, geometry, device)
+        checkpoints = CheckpointStore(
+            save=options.save,
+            hf_assets=options.save / "hf_assets",
+            identity=start_up.identity(options, geometry, reader),
+            description={"options": options.as_dict(), "stop_token_ids": [reader.stop_token_id]},
+        )
+        if is_first:
+            assets.collect(options, geometry, checkpoints.hf_assets)
+            write_json(options.save / "run_config.json", {"options": options.as_dict(), "geometry": asdict(geometry)})
+        checkpoints.discard_incomplete()
+        done = checkpoints.restore(learner)
+        if is_first and done:
+            print(f"resuming after iteration {done} from {options.save}", flush=True)
+        tensorboard_dir = options.tensorboard_dir or options.save / "tensorboard"
+        monitor = Monitor(options.save, tensorboard_dir, resumed_iteration=done) if is_first else None
+        batches = BatchBuilder(
+            reader=reader,
+            order=order,
+            seq_length=options.seq_length,
+            dp_rank=parallel_state.get_data_parallel_rank(),
+            dp_size=parallel_state.get_data_parallel_world_size(),
+            cost=RowCost(hidden_size=geometry.hidden_size),
+            fixed_rows=not device.is_cpu,
+        )
+        trainer = Trainer(options=options, learner=learner, batches=batches, checkpoints=checkpoints, monitor=monitor)
+        try:
+            trainer.train(done + 1)
+        finally:
+            if monitor:
+                monitor.close()
+
+
+def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device) -> Learner:
+    """The model with its initial weights, and what updates it."""
+    model_parallel_cuda_manual_seed(options.seed)
+    dtype = torch.bfloat16 if options.bf16 else torch.float32
+    config = transformer_config(geometry, options.layout, device, dtype=dtype)
+    model = build_gpt(config, geometry, device)
+    if options.init_from:
+        load_hf_into(model, geometry, options.init_from)
+    return build_learner(model, options, device)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(TrainOptions, main, prog="pretrain_sft.py"))

@@ -1,0 +1,1 @@
+"""Training: batches, loss, optimizer, checkpoints and the training loop."""

@@ -1,0 +1,162 @@
+"""From samples to the tensors of a micro-batch: one packed row.
+
+Legend: T tokens of the row (real ones and padding), N documents of it. The shift between inputs and labels happens
+here and nowhere else: place t of a sample is asked for token t + 1 of the same sample.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from megatron.core.packed_seq_params import PackedSeqParams
+from torch import Tensor
+
+from megatron_sft.data.order import SampleOrder
+from megatron_sft.data.packing import RowCost, plan_rows
+from megatron_sft.data.shards import Sample, ShardReader
+from megatron_sft.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One micro-batch. Documents never see each other; padding is a document of its own without trained tokens."""
+
+    tokens: Tensor
+    """int64[1, T] input ids."""
+    labels: Tensor
+    """int64[1, T] the id that follows in the same sample; 0 where there is none (its weight is 0)."""
+    loss_weights: Tensor
+    """float32[1, T] share of each place in the loss of the global batch; they sum to 1 over all ranks."""
+    position_ids: Tensor
+    """int64[1, T] restart at 0 in each document."""
+    cu_seqlens: Tensor
+    """int32[N + 1] document boundaries, from 0 to T."""
+    max_seqlen: int
+    """Tokens of the longest document."""
+    num_real_tokens: int
+    """T without padding."""
+
+    def to(self, device: torch.device) -> "Row":
+        """The same row with its tensors on `device`."""
+        tensors = ("tokens", "labels", "loss_weights", "position_ids", "cu_seqlens")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in tensors})
+
+    def packed_seq_params(self) -> PackedSeqParams:
+        """The same boundaries for queries and keys, as TransformerEngine and `PackedAttention` take them."""
+        return PackedSeqParams(
+            qkv_format="thd",
+            cu_seqlens_q=self.cu_seqlens,
+            cu_seqlens_kv=self.cu_seqlens,
+            max_seqlen_q=self.max_seqlen,
+            max_seqlen_kv=self.max_seqlen,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBatch:
+    """The rows of one rank for one iteration, with counts over the whole global batch."""
+
+    rows: list[Row]
+    """Micro-batches of this data-parallel rank, the same number on every rank."""
+    sample_indices: list[list[int]]
+    """Per row, the samples that it holds (indices into the shards)."""
+    num_samples: int
+    """Samples of the global batch."""
+    num_tokens: int
+    """Real tokens of the global batch."""
+    trained_tokens: int
+    """Trained tokens of the global batch: the denominator of the loss."""
+    fill: float
+    """Real tokens of the global batch / (rows of all ranks x seq_length)."""
+
+    def to(self, device: torch.device) -> "StepBatch":
+        """The same batch with its rows on `device`."""
+        return replace(self, rows=[row.to(device) for row in self.rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchBuilder:
+    """Builds any iteration's rows for one data-parallel rank."""
+
+    reader: ShardReader
+    """The shards."""
+    order: SampleOrder
+    """Which samples an iteration trains."""
+    seq_length: int
+    """Capacity of a row, tokens."""
+    dp_rank: int
+    """This rank among those that share the data."""
+    dp_size: int
+    """Data-parallel ranks."""
+    cost: RowCost
+    """Estimate of a row's time, for balance."""
+    fixed_rows: bool
+    """Pad every row to `seq_length` (constant shapes for GPUs) instead of cutting it to its real tokens."""
+
+    def build(self, iteration: int) -> StepBatch:
+        """The batch of an iteration counted from 0.
+
+        Raises:
+            DataError: when a sample is longer than a row, or no token of the batch is trained.
+        """
+        indices = self.order.batch(iteration)
+        lengths = [int(length) for length in self.reader.lengths[indices]]
+        plan = plan_rows(lengths, self.seq_length, self.dp_size, self.cost)
+        trained_tokens = int(self.reader.trained_tokens[indices].sum())
+        if trained_tokens == 0:
+            raise DataError(f"iteration {iteration + 1}: none of its samples {indices.tolist()} has a trained token")
+        mine = [[int(indices[position]) for position in row] for row in plan[self.dp_rank]]
+        num_rows = len(plan) * len(plan[0])
+        return StepBatch(
+            rows=[self._row(row, 1.0 / trained_tokens) for row in mine],
+            sample_indices=mine,
+            num_samples=len(indices),
+            num_tokens=sum(lengths),
+            trained_tokens=trained_tokens,
+            fill=sum(lengths) / (num_rows * self.seq_length),
+        )
+
+    def _row(self, indices: Sequence[int], token_weight: float) -> Row:
+        samples = [self.reader.sample(index) for index in indices]
+        return make_row(samples, token_weight, self.seq_length if self.fixed_rows else None)
+
+
+def make_row(samples: Sequence[Sample], token_weight: float, row_length: int | None) -> Row:
+    """Lay samples one after the other.
+
+    Args:
+        samples: whole samples; together at most `row_length` tokens.
+        token_weight: weight of each trained token in the loss.
+        row_length: T; None for the real tokens alone (one padding token in an empty row).
+
+    Worked example: a sample with tokens [5, 6, 7] of which [6, 7] are trained gives labels [6, 7, 0] and weights
+    [w, w, 0]: place 0 is asked for 6, place 1 for 7, and nothing is asked of the last place.
+    """
+    real = sum(len(sample.tokens) for sample in samples)
+    total = max(real, 1) if row_length is None else row_length
+    assert real <= total, f"{real} tokens in a row of {total}"
+    tokens = np.zeros(total, dtype=np.int64)
+    labels = np.zeros(total, dtype=np.int64)
+    weights = np.zeros(total, dtype=np.float32)
+    positions = np.zeros(total, dtype=np.int64)
+    bounds = [0]
+    for sample in samples:
+        start, end = bounds[-1], bounds[-1] + len(sample.tokens)
+        tokens[start:end] = sample.tokens
+        labels[start : end - 1] = np.where(sample.trained[1:], sample.tokens[1:], 0)
+        weights[start : end - 1] = np.where(sample.trained[1:], token_weight, 0.0)
+        positions[start:end] = np.arange(end - start)
+        bounds.append(end)
+    if bounds[-1] < total:
+        positions[bounds[-1] :] = np.arange(total - bounds[-1])
+        bounds.append(total)
+    return Row(
+        tokens=torch.from_numpy(tokens)[None],
+        labels=torch.from_numpy(labels)[None],
+        loss_weights=torch.from_numpy(weights)[None],
+        position_ids=torch.from_numpy(positions)[None],
+        cu_seqlens=torch.tensor(bounds, dtype=torch.int32),
+        max_seqlen=int(np.diff(bounds).max()),
+        num_real_tokens=real,
+    )

@@ -1,0 +1,170 @@
+"""Saving and restoring a run: model, optimizer, schedule and data position, in Megatron-Core's distributed format.
+
+The format is reshardable: a checkpoint written with one tp, pp and dp can be read with another. No random state is
+stored: nothing in training draws random numbers after the weights are made (dropout is refused, the sample order is a
+function of the seed).
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from megatron.core import dist_checkpointing
+from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
+from megatron.core.optimizer import MegatronOptimizer
+
+from megatron_sft.errors import CheckpointError
+from megatron_sft.model import checkpoint_dir
+from megatron_sft.train.learner import Learner
+
+_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
+"""Optimizer tensors in the model's shapes: the only sharding that another tp or pp can read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointStore:
+    """The checkpoints of one run. Every method is collective: all ranks call it."""
+
+    save: Path
+    """The run's folder."""
+    hf_assets: Path
+    """Folder of small files (config, tokenizer, template) that every checkpoint carries."""
+    identity: dict[str, Any]
+    """What must not change between a checkpoint and the run that goes on from it, with its values."""
+    description: dict[str, Any]
+    """Further facts for `run_state.json`; not compared."""
+
+    def write(self, learner: Learner, iteration: int, consumed_samples: int) -> Path:
+        """Write the checkpoint of `iteration`; it counts once the marker is on disk. Returns its folder."""
+        folder = checkpoint_dir.iteration_dir(self.save, iteration)
+        folder = folder.with_name(folder.name + checkpoint_dir.INCOMPLETE_SUFFIX)
+        if _is_first_rank():
+            checkpoint_dir.incomplete_dir(self.save, iteration)
+        torch.distributed.barrier()
+        # One writer thread: with more the strategy starts processes, which takes longer than small models' files.
+        strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
+        dist_checkpointing.save(_state(learner, is_loading=False), str(folder), strategy)
+        torch.distributed.barrier()
+        if _is_first_rank():
+            run_state = {
+                "iteration": iteration,
+                "consumed_samples": consumed_samples,
+                "identity": self.identity,
+                **self.description,
+            }
+            folder = checkpoint_dir.finish(folder, run_state, self.hf_assets)
+        torch.distributed.barrier()
+        return checkpoint_dir.iteration_dir(self.save, iteration)
+
+    def restore(self, learner: Learner) -> int:
+        """Load the newest complete checkpoint, if there is one; returns its iteration, or 0.
+
+        Raises:
+            CheckpointError: when the checkpoint belongs to another run; the message names what differs.
+        """
+        iterations = checkpoint_dir.list_complete(self.save)
+        if not iterations:
+            return 0
+        folder = checkpoint_dir.iteration_dir(self.save, iterations[-1])
+        run_state = checkpoint_dir.read_run_state(folder)
+        _refuse_other_run(folder, run_state.get("identity", {}), self.identity)
+        load(learner, folder)
+        return int(run_state["iteration"])
+
+    def discard_incomplete(self) -> list[Path]:
+        """Remove what killed saves left behind; returns the folders."""
+        leftovers = checkpoint_dir.list_incomplete(self.save)
+        torch.distributed.barrier()
+        if _is_first_rank():
+            for folder in leftovers:
+                shutil.rmtree(folder)
+        torch.distributed.barrier()
+        return leftovers
+
+
+def load(learner: Learner, folder: Path) -> None:
+    """Fill model, optimizer and schedule from a complete checkpoint folder."""
+    _create_adam_state(learner.optimizer)
+    with _tolerating_missing_step(learner.optimizer):
+        state = dist_checkpointing.load(_state(learner, is_loading=True), str(folder))
+        learner.model.module.load_state_dict(state["model"])
+        learner.optimizer.load_state_dict(state["optimizer"])
+    _separate_step_counters(learner.optimizer)
+    learner.scheduler.load_state_dict(state["opt_param_scheduler"])
+
+
+def _state(learner: Learner, *, is_loading: bool) -> dict[str, Any]:
+    model = learner.model.module.sharded_state_dict(metadata=_SHARDING)
+    optimizer = learner.optimizer.sharded_state_dict(model, is_loading=is_loading, metadata=_SHARDING)
+    return {"model": model, "optimizer": optimizer, "opt_param_scheduler": learner.scheduler.state_dict()}
+
+
+def _refuse_other_run(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    differences = [
+        f"{key}: checkpoint {saved.get(key)!r}, now {current.get(key)!r}"
+        for key in sorted(saved.keys() | current.keys())
+        if saved.get(key) != current.get(key)
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{folder} belongs to another run ({'; '.join(differences)}): use its options and data, or another --save"
+        )
+
+
+def _is_first_rank() -> bool:
+    return bool(torch.distributed.get_rank() == 0)
+
+
+def _torch_adams(optimizer: MegatronOptimizer) -> Iterator[Any]:
+    """The distributed optimizers that run torch's own Adam (without TransformerEngine or Apex)."""
+    for part in getattr(optimizer, "chained_optimizers", [optimizer]):
+        if isinstance(part.optimizer, torch.optim.Adam | torch.optim.AdamW):
+            yield part
+
+
+def _create_adam_state(optimizer: MegatronOptimizer) -> None:
+    """torch's Adam makes its state at the first step; Megatron-Core's load template needs it before."""
+    for part in _torch_adams(optimizer):
+        for group in part.optimizer.param_groups:
+            for parameter in group["params"]:
+                state = part.optimizer.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros((), dtype=torch.float32)
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+
+
+class _tolerating_missing_step:
+    """Megatron-Core copies every tensor of Adam's state, but stores `step` elsewhere: hand it the present one."""
+
+    def __init__(self, optimizer: MegatronOptimizer) -> None:
+        self._parts = list(_torch_adams(optimizer))
+
+    def __enter__(self) -> None:
+        for part in self._parts:
+            part._set_main_param_and_optimizer_states = _with_step(part)
+
+    def __exit__(self, *_: object) -> None:
+        for part in self._parts:
+            del part._set_main_param_and_optimizer_states
+
+
+def _with_step(part: Any) -> Any:
+    original = part._set_main_param_and_optimizer_states
+
+    def set_states(model_param: torch.nn.Parameter, tensors: dict[str, Any]) -> None:
+        group, place = part.model_param_group_index_map[model_param]
+        state = part.optimizer.state[part.optimizer.param_groups[group]["params"][place]]
+        original(model_param, {"step": state["step"], **tensors})
+
+    return set_states
+
+
+def _separate_step_counters(optimizer: MegatronOptimizer) -> None:
+    """Megatron-Core's load gives all parameters one `step` tensor, which Adam would then advance once for each."""
+    for part in _torch_adams(optimizer):
+        for state in part.optimizer.state.values():
+            state["step"] = state["step"].detach().clone()

@@ -1,0 +1,142 @@
+"""The model with everything that updates it: Megatron-Core's DDP, AdamW and learning rate schedule."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from megatron.core.distributed import (
+    DistributedDataParallel,
+    DistributedDataParallelConfig,
+    finalize_model_grads,
+)
+from megatron.core.models.gpt import GPTModel
+from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from torch import Tensor
+
+from megatron_sft.model.device import Device
+from megatron_sft.train.batch import Row, StepBatch
+from megatron_sft.train.options import TrainOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """One rank's share of a model in training."""
+
+    device: Device
+    model: DistributedDataParallel
+    optimizer: MegatronOptimizer
+    scheduler: OptimizerParamScheduler
+    seq_length: int
+    """Capacity of a row, tokens."""
+
+    def accumulate(self, batch: StepBatch) -> list[Tensor]:
+        """Forward and backward over the rows; gradients end up reduced over all ranks.
+
+        Returns:
+            Per row its share of the global loss (float32 scalars); empty on ranks that do not hold the last stage.
+        """
+        self.model.zero_grad_buffer()
+        self.optimizer.zero_grad()
+        outputs = get_forward_backward_func()(
+            forward_step_func=_forward_step,
+            data_iterator=iter(batch.rows),
+            model=self.model,
+            num_microbatches=len(batch.rows),
+            seq_length=self.seq_length,
+            micro_batch_size=1,
+            forward_only=False,
+        )
+        return [output["loss"] for output in outputs]
+
+    def gradient_norm(self) -> float:
+        """Global L2 norm of the gradients, before clipping; the same on every rank."""
+        found_inf = self.optimizer.prepare_grads()
+        return float("inf") if found_inf else float(self.optimizer.get_grad_norm())
+
+    def update(self, global_batch_size: int) -> None:
+        """Clip, step the optimizer and advance the learning rate schedule."""
+        succeeded, _, _ = self.optimizer.step()
+        assert succeeded, "fp32 and bf16 training has no loss scale that could skip a step"
+        self.scheduler.step(increment=global_batch_size)
+
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+
+def build_learner(model: GPTModel, options: TrainOptions, device: Device) -> Learner:
+    """Wrap a model, which must hold its initial weights, into DDP and give it an optimizer and a schedule."""
+    config = model.config
+    ddp = DistributedDataParallel(
+        config=config,
+        ddp_config=DistributedDataParallelConfig(
+            use_distributed_optimizer=True, grad_reduce_in_fp32=True, overlap_grad_reduce=False
+        ),
+        module=model,
+    )
+    # The loss is weighted over the global batch already: the token count must not divide the gradients again.
+    config.finalize_model_grads_func = _finalize_gradients
+    optimizer = get_megatron_optimizer(
+        OptimizerConfig(
+            optimizer="adam",
+            lr=options.lr,
+            min_lr=options.min_lr,
+            weight_decay=options.weight_decay,
+            adam_beta1=options.adam_beta1,
+            adam_beta2=options.adam_beta2,
+            adam_eps=options.adam_eps,
+            clip_grad=options.clip_grad,
+            bf16=options.bf16,
+            params_dtype=config.params_dtype,
+            use_distributed_optimizer=True,
+        ),
+        [ddp],
+    )
+    config.grad_scale_func = optimizer.scale_loss
+    return Learner(
+        device=device,
+        model=ddp,
+        optimizer=optimizer,
+        scheduler=_schedule(optimizer, options),
+        seq_length=options.seq_length,
+    )
+
+
+def _schedule(optimizer: MegatronOptimizer, options: TrainOptions) -> OptimizerParamScheduler:
+    """Linear warm-up, then decay; counted in samples, as Megatron does."""
+    batch = options.global_batch_size
+    return OptimizerParamScheduler(
+        optimizer,
+        init_lr=0.0,
+        max_lr=options.lr,
+        min_lr=options.min_lr,
+        lr_warmup_steps=options.lr_warmup_iters * batch,
+        lr_decay_steps=options.train_iters * batch,
+        lr_decay_style=options.lr_decay_style,
+        start_wd=options.weight_decay,
+        end_wd=options.weight_decay,
+        wd_incr_steps=options.train_iters * batch,
+        wd_incr_style="constant",
+        use_checkpoint_opt_param_scheduler=False,
+    )
+
+
+def _finalize_gradients(models: list[Any], num_tokens: Any = None, **kwargs: Any) -> None:
+    finalize_model_grads(models, None, **kwargs)
+
+
+def _forward_step(rows: Iterator[Row], model: torch.nn.Module) -> tuple[Tensor, Any]:
+    row = next(rows)
+    losses = model(row.tokens, row.position_ids, None, labels=row.labels, packed_seq_params=row.packed_seq_params())
+    return losses, partial(_weighted_loss, row)
+
+
+def _weighted_loss(row: Row, losses: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The row's share of the global loss: the sum of float32[1, T] losses times the places' weights."""
+    loss = (losses.float().flatten() * row.loss_weights.flatten()).sum()
+    one = torch.ones((), dtype=torch.int32, device=loss.device)
+    return loss, one, {"loss": loss.detach()}

@@ -1,0 +1,142 @@
+"""The trainer's options, with Megatron's names where Megatron has them."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from megatron_sft.errors import ConfigError
+from megatron_sft.model.gpt import ParallelLayout
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Fine-tune (or pre-train) a model on shards. Start with torchrun; one process alone works too."""
+
+    data: Path
+    """Shard folder made by tools/build_shards."""
+    save: Path
+    """Folder for checkpoints and metrics.jsonl. When it holds a complete checkpoint of this run, training goes on
+    from the newest one."""
+    init_from: Path | None = None
+    """Hugging Face folder: geometry and weights to start from."""
+    model: Path | None = None
+    """Hugging Face config.json: geometry only, random weights."""
+    tokenizer: Path | None = None
+    """Folder with the tokenizer that the shards were made with; it goes into every checkpoint. Default: the folder
+    of --init-from or --model."""
+    tensorboard_dir: Path | None = None
+    """TensorBoard event files. Default: SAVE/tensorboard."""
+
+    tensor_model_parallel_size: int = 1
+    """Ranks that share each layer's matrices."""
+    pipeline_model_parallel_size: int = 1
+    """Groups of consecutive layers, one per rank."""
+    context_parallel_size: int = 1
+    """Ranks that share each row's tokens. Only 1 for now."""
+
+    global_batch_size: int
+    """Samples (not rows) per iteration."""
+    seq_length: int
+    """Capacity of a packed row, tokens. Changes speed and memory, not the loss."""
+    train_iters: int
+    """Iterations (optimizer steps) in all."""
+    shuffle: bool = False
+    """Draw a new order of the samples for each epoch; without it every epoch follows the file order."""
+    seed: int = 1234
+    """Seed of random weights and of the shuffle."""
+
+    lr: float
+    """Peak learning rate."""
+    min_lr: float = 0.0
+    """Learning rate at the end of the decay."""
+    lr_warmup_iters: int = 0
+    """Iterations of linear warm-up from 0."""
+    lr_decay_style: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the decay from the end of the warm-up to --train-iters."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW; norms and biases are exempt."""
+    adam_beta1: float = 0.9
+    """First moment's decay."""
+    adam_beta2: float = 0.999
+    """Second moment's decay."""
+    adam_eps: float = 1e-8
+    """AdamW's epsilon."""
+    clip_grad: float = 1.0
+    """Global gradient norm limit; 0 turns clipping off."""
+
+    bf16: bool = False
+    """bf16 weights and activations with fp32 main weights and gradients. Default: fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU when torch sees one."""
+
+    save_iters: str = ""
+    """Iterations to save at, as a list: 10,20,40. The last iteration is always saved."""
+    save_interval: int | None = None
+    """Save every so many iterations as well."""
+
+    def __post_init__(self) -> None:
+        """Check each value and the combinations that need no data."""
+        if (self.init_from is None) == (self.model is None):
+            raise ConfigError("give exactly one of --init-from (folder with weights) and --model (config.json)")
+        for name in ("global_batch_size", "seq_length", "train_iters", "save_interval"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        for name in ("lr", "min_lr", "weight_decay", "clip_grad", "lr_warmup_iters", "seed"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must not be negative")
+        if self.min_lr > self.lr:
+            raise ConfigError(f"--min-lr {self.min_lr} is above --lr {self.lr}")
+        if self.lr_warmup_iters >= self.train_iters:
+            raise ConfigError(
+                f"--lr-warmup-iters {self.lr_warmup_iters}: must be below --train-iters {self.train_iters}"
+            )
+        if self.context_parallel_size != 1:
+            raise ConfigError(
+                f"--context-parallel-size {self.context_parallel_size}: only 1 is supported; raise tp or pp"
+            )
+        beyond = [iteration for iteration in self.listed_save_iters() if not 1 <= iteration <= self.train_iters]
+        if beyond:
+            raise ConfigError(f"--save-iters: {beyond} lie outside 1..{self.train_iters} (--train-iters)")
+
+    def listed_save_iters(self) -> list[int]:
+        """The numbers of `--save-iters`.
+
+        Raises:
+            ConfigError: for anything but numbers separated by commas.
+        """
+        try:
+            return [int(part) for part in self.save_iters.split(",")] if self.save_iters.strip() else []
+        except ValueError as error:
+            raise ConfigError(f"--save-iters {self.save_iters!r}: expected numbers separated by commas") from error
+
+    def saves_at(self, iteration: int) -> bool:
+        """Whether a checkpoint is due after this iteration (counted from 1)."""
+        on_interval = self.save_interval is not None and iteration % self.save_interval == 0
+        return on_interval or iteration == self.train_iters or iteration in self.listed_save_iters()
+
+    @property
+    def layout(self) -> ParallelLayout:
+        """The parallel sizes."""
+        return ParallelLayout(
+            tensor_model_parallel_size=self.tensor_model_parallel_size,
+            pipeline_model_parallel_size=self.pipeline_model_parallel_size,
+            context_parallel_size=self.context_parallel_size,
+        )
+
+    @property
+    def geometry_source(self) -> Path:
+        """Where the model's config.json is."""
+        source = self.init_from or self.model
+        assert source is not None, "__post_init__ ensures a model"
+        return source
+
+    @property
+    def assets_folder(self) -> Path:
+        """Folder with the tokenizer files."""
+        return self.tokenizer or self.init_from or self.geometry_source.parent
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values by option name."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}

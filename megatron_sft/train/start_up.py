@@ -1,0 +1,87 @@
+"""What a run checks and says before its first iteration."""
+
+import platform
+from typing import Any
+
+import megatron.core
+import torch
+from megatron.core import parallel_state
+
+from megatron_sft.data.order import SampleOrder
+from megatron_sft.data.shards import ShardReader
+from megatron_sft.errors import ConfigError
+from megatron_sft.model.device import Device
+from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.gpt import uses_transformer_engine
+from megatron_sft.train.options import TrainOptions
+
+_IDENTITY_OPTIONS = (
+    "global_batch_size",
+    "train_iters",
+    "shuffle",
+    "seed",
+    "lr",
+    "min_lr",
+    "lr_warmup_iters",
+    "lr_decay_style",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_eps",
+    "clip_grad",
+    "bf16",
+)
+"""Options that decide the result. Layout, row capacity, save points and folders may change on resume."""
+
+
+def identity(options: TrainOptions, geometry: ModelGeometry, reader: ShardReader) -> dict[str, Any]:
+    """What a checkpoint must share with the run that goes on from it."""
+    return {
+        "data_fingerprint": reader.fingerprint,
+        "tokenizer_fingerprint": reader.manifest["tokenizer"]["fingerprint"],
+        "geometry": repr(geometry),
+        **{name: getattr(options, name) for name in _IDENTITY_OPTIONS},
+    }
+
+
+def check_lengths(reader: ShardReader, options: TrainOptions) -> None:
+    """Refuse at once what would otherwise stop the run in the iteration that meets the longest sample.
+
+    Raises:
+        ConfigError: when a sample does not fit into a row.
+    """
+    longest = int(reader.lengths.max())
+    if longest > options.seq_length:
+        where = int(reader.lengths.argmax())
+        raise ConfigError(
+            f"--seq-length {options.seq_length}: sample {where} of {reader.folder} has {longest} tokens; pass at least "
+            f"that, or build the shards with --max-length {options.seq_length}"
+        )
+
+
+def describe(
+    options: TrainOptions, device: Device, geometry: ModelGeometry, reader: ShardReader, order: SampleOrder
+) -> None:
+    """Print one line per decision."""
+    world = torch.distributed.get_world_size()
+    dp = parallel_state.get_data_parallel_world_size()
+    epochs = options.train_iters / order.steps_per_epoch
+    te = uses_transformer_engine(device)
+    lines = {
+        "python": f"{platform.python_version()}, torch {torch.__version__}, megatron-core {megatron.core.__version__}",
+        "device": f"{device.torch_device.type}, {world} processes over {device.backend}",
+        "layout": f"tp {options.tensor_model_parallel_size} x pp {options.pipeline_model_parallel_size} x dp {dp}",
+        "attention, norms": "TransformerEngine" if te else "torch (PackedAttention, torch RMSNorm)",
+        "optimizer": "AdamW, distributed over data-parallel ranks",
+        "precision": "bf16 weights, fp32 main weights and gradients" if options.bf16 else "fp32",
+        "model": str(geometry),
+        "weights": str(options.init_from) if options.init_from else f"random, seed {options.seed}",
+        "data": f"{reader.folder}: {reader.num_samples} samples, {int(reader.lengths.sum())} tokens, "
+        f"{int(reader.trained_tokens.sum())} trained, fingerprint {reader.fingerprint[:12]}",
+        "epoch": f"{order.steps_per_epoch} iterations of {order.global_batch_size} samples; {order.num_left_out} "
+        f"samples left out at its end; {options.train_iters} iterations are {epochs:.2f} epochs",
+        "order": f"shuffled, seed {options.seed}" if options.shuffle else "file order",
+        "saves": ", ".join(str(i) for i in range(1, options.train_iters + 1) if options.saves_at(i)),
+    }
+    for name, value in lines.items():
+        print(f"{name:>16}: {value}", flush=True)
