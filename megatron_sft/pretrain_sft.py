@@ -8,8 +8,6 @@ import sys
 from dataclasses import asdict
 
 import torch
-from megatron.core import parallel_state
-from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
 from megatron_sft import cli
 from megatron_sft.convert.hf_weights import load_hf_into
@@ -19,7 +17,7 @@ from megatron_sft.data.shards import ShardReader
 from megatron_sft.model.checkpoint_dir import write_json
 from megatron_sft.model.device import Device, process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
+from megatron_sft.model.gpt import build_gpt, data_parallel_rank_and_size, initialize_model_parallel, transformer_config
 from megatron_sft.train import assets, start_up
 from megatron_sft.train.batch import BatchBuilder
 from megatron_sft.train.checkpoint import CheckpointStore
@@ -63,12 +61,13 @@ def main(options: TrainOptions) -> None:
             print(f"resuming after iteration {done} from {options.save}", flush=True)
         tensorboard_dir = options.tensorboard_dir or options.save / "tensorboard"
         monitor = Monitor(options.save, tensorboard_dir, resumed_iteration=done) if is_first else None
+        dp_rank, dp_size = data_parallel_rank_and_size()
         batches = BatchBuilder(
             reader=reader,
             order=order,
             seq_length=options.seq_length,
-            dp_rank=parallel_state.get_data_parallel_rank(),
-            dp_size=parallel_state.get_data_parallel_world_size(),
+            dp_rank=dp_rank,
+            dp_size=dp_size,
             cost=RowCost(hidden_size=geometry.hidden_size),
             fixed_rows=not device.is_cpu,
         )
@@ -82,10 +81,9 @@ def main(options: TrainOptions) -> None:
 
 def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device) -> Learner:
     """The model with its initial weights, and what updates it."""
-    model_parallel_cuda_manual_seed(options.seed)
     dtype = torch.bfloat16 if options.bf16 else torch.float32
     config = transformer_config(geometry, options.layout, device, dtype=dtype)
-    model = build_gpt(config, geometry, device)
+    model = build_gpt(config, geometry, device, seed=options.seed)
     if options.init_from:
         load_hf_into(model, geometry, options.init_from)
     return build_learner(model, options, device)

@@ -157,14 +157,15 @@ def _cuda_means_cpu() -> Iterator[None]:
     def keep(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return tensor
 
-    def nothing(*_: Any, **__: Any) -> None:
-        return None
+    def do_nothing() -> Callable[..., None]:
+        # A new function each time: torch's compiler keeps a table of torch's functions and wants them distinct.
+        return lambda *_, **__: None
 
     replacements: list[tuple[Any, str, Any]] = [
         (torch.cuda, "current_device", lambda: CPU),
-        (torch.cuda, "synchronize", nothing),
-        (torch.cuda, "empty_cache", nothing),
-        (torch.cuda, "set_device", nothing),
+        (torch.cuda, "synchronize", do_nothing()),
+        (torch.cuda, "empty_cache", do_nothing()),
+        (torch.cuda, "set_device", do_nothing()),
         (torch.cuda, "Stream", _NoStream),
         (torch.cuda, "Event", _NoStream),
         (torch.cuda, "stream", _NoStream),

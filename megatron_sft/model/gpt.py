@@ -10,6 +10,7 @@ from megatron.core.models.gpt.gpt_layer_specs import (
     get_gpt_layer_local_spec,
     get_gpt_layer_with_transformer_engine_spec,
 )
+from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_config import TransformerConfig
 
@@ -59,6 +60,11 @@ def initialize_model_parallel(layout: ParallelLayout) -> None:
         pipeline_model_parallel_size=layout.pipeline_model_parallel_size,
         context_parallel_size=layout.context_parallel_size,
     )
+
+
+def data_parallel_rank_and_size() -> tuple[int, int]:
+    """Place of this rank among those that share the data, and their number."""
+    return parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
 
 
 def has_transformer_engine() -> bool:
@@ -123,11 +129,12 @@ def transformer_config(
     return TransformerConfig(**{**values, **options})
 
 
-def build_gpt(config: TransformerConfig, geometry: ModelGeometry, device: Device) -> GPTModel:
-    """The part of the model that this rank holds, on `device`, with random weights.
+def build_gpt(config: TransformerConfig, geometry: ModelGeometry, device: Device, *, seed: int = 1234) -> GPTModel:
+    """The part of the model that this rank holds, on `device`, with random weights drawn from `seed`.
 
     Logits stay split over tensor-parallel ranks (`parallel_output`). The model parallel groups must exist.
     """
+    model_parallel_cuda_manual_seed(seed)
     model: GPTModel = GPTModel(
         config=config,
         transformer_layer_spec=layer_spec(geometry, device),

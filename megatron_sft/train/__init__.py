@@ -1,1 +1,3 @@
 """Training: batches, loss, optimizer, checkpoints and the training loop."""
+
+import megatron_sft.model  # noqa: F401  first, as it decides how Megatron-Core is imported

@@ -33,7 +33,7 @@ def check_tokenizer(options: TrainOptions, reader: ShardReader, geometry: ModelG
     """
     folder = options.assets_folder
     tokenizer = ChatTokenizer(str(folder))
-    made_with = reader.manifest["tokenizer"]["fingerprint"]
+    made_with = reader.tokenizer_fingerprint
     if tokenizer.fingerprint != made_with:
         raise DataError(
             f"{reader.folder}: made with another tokenizer or chat template (fingerprint {made_with[:12]}) than "

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from megatron.core import dist_checkpointing
-from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.optimizer import MegatronOptimizer
 
 from megatron_sft.errors import CheckpointError
 from megatron_sft.model import checkpoint_dir
+from megatron_sft.model.sharded_save import save_sharded
 from megatron_sft.train.learner import Learner
 
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
@@ -44,9 +44,7 @@ class CheckpointStore:
         if _is_first_rank():
             checkpoint_dir.incomplete_dir(self.save, iteration)
         torch.distributed.barrier()
-        # One writer thread: with more the strategy starts processes, which takes longer than small models' files.
-        strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
-        dist_checkpointing.save(_state(learner, is_loading=False), str(folder), strategy)
+        save_sharded(_state(learner, is_loading=False), folder)
         torch.distributed.barrier()
         if _is_first_rank():
             run_state = {

@@ -1,9 +1,9 @@
 """What a run checks and says before its first iteration."""
 
 import platform
+from importlib.metadata import version
 from typing import Any
 
-import megatron.core
 import torch
 from megatron.core import parallel_state
 
@@ -38,7 +38,7 @@ def identity(options: TrainOptions, geometry: ModelGeometry, reader: ShardReader
     """What a checkpoint must share with the run that goes on from it."""
     return {
         "data_fingerprint": reader.fingerprint,
-        "tokenizer_fingerprint": reader.manifest["tokenizer"]["fingerprint"],
+        "tokenizer_fingerprint": reader.tokenizer_fingerprint,
         "geometry": repr(geometry),
         **{name: getattr(options, name) for name in _IDENTITY_OPTIONS},
     }
@@ -68,7 +68,7 @@ def describe(
     epochs = options.train_iters / order.steps_per_epoch
     te = uses_transformer_engine(device)
     lines = {
-        "python": f"{platform.python_version()}, torch {torch.__version__}, megatron-core {megatron.core.__version__}",
+        "python": f"{platform.python_version()}, torch {torch.__version__}, megatron-core {version('megatron-core')}",
         "device": f"{device.torch_device.type}, {world} processes over {device.backend}",
         "layout": f"tp {options.tensor_model_parallel_size} x pp {options.pipeline_model_parallel_size} x dp {dp}",
         "attention, norms": "TransformerEngine" if te else "torch (PackedAttention, torch RMSNorm)",

@@ -1,0 +1,56 @@
+"""Options are checked before anything is loaded."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("megatron.core")
+
+from megatron_sft import cli
+from megatron_sft.errors import ConfigError
+from megatron_sft.train.options import TrainOptions
+
+pytestmark = pytest.mark.trainer
+
+REQUIRED = {
+    "data": Path("data"),
+    "save": Path("save"),
+    "model": Path("config.json"),
+    "global_batch_size": 4,
+    "seq_length": 64,
+    "train_iters": 40,
+    "lr": 1e-3,
+}
+
+
+def test_saves_at_the_listed_iterations_the_interval_and_the_end():
+    options = TrainOptions(**REQUIRED, save_iters="10,20", save_interval=15)
+    assert [iteration for iteration in range(1, 41) if options.saves_at(iteration)] == [10, 15, 20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_from": Path("hf")}, "exactly one of --init-from"),
+        ({"model": None}, "exactly one of --init-from"),
+        ({"global_batch_size": 0}, "--global-batch-size 0"),
+        ({"lr": float("nan")}, "--lr nan"),
+        ({"min_lr": 1.0}, "--min-lr 1.0 is above"),
+        ({"lr_warmup_iters": 40}, "--lr-warmup-iters 40"),
+        ({"context_parallel_size": 2}, "--context-parallel-size 2"),
+        ({"save_iters": "10,x"}, "--save-iters '10,x'"),
+        ({"save_iters": "50"}, r"\[50\] lie outside 1..40"),
+    ],
+)
+def test_each_impossible_value_is_named(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainOptions(**{**REQUIRED, **changes})
+
+
+def test_an_unknown_option_ends_the_program(capsys):
+    arguments = "--data d --save s --model m --global-batch-size 1 --seq-length 8 --train-iters 2 --lr 1"
+    assert cli.parse(TrainOptions, prog="x", argv=arguments.split()).lr == 1.0
+    with pytest.raises(SystemExit) as exit_info:
+        cli.parse(TrainOptions, prog="x", argv=[*arguments.split(), "--no-such-option", "1"])
+    assert exit_info.value.code == 2
+    assert "no-such-option" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""A killed run goes on as if nothing had happened; a run that is not the same one is refused."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+pytest.importorskip("megatron.core")
+
+from megatron_sft.model import checkpoint_dir
+from tests.train.harness import read_metrics, trainer_command, trainer_environment
+
+pytestmark = [pytest.mark.trainer, pytest.mark.slow]
+
+SCHEDULE = ["--train-iters", "12", "--save-iters", "4,8", "--lr-warmup-iters", "2"]
+
+
+def kill_after(command, save, iteration):
+    """Start a run, wait for a record of `iteration`, and kill every process of it with SIGKILL."""
+    process = subprocess.Popen(
+        command, env=trainer_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        metrics = save / "metrics.jsonl"
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= iteration:
+            break
+        assert process.poll() is None, process.stderr.read().decode()[-5000:]
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("layout", [(1, []), (2, [])], ids=["dp1", "dp2"])
+def test_losses_after_a_kill_equal_the_uninterrupted_runs_bit_for_bit(world, train, tmp_path, layout):
+    num_processes, options = layout
+    train(tmp_path / "whole", *SCHEDULE, *options, num_processes=num_processes)
+    whole = read_metrics(tmp_path / "whole")
+
+    save = tmp_path / "killed"
+    kill_after(trainer_command(world, save, *SCHEDULE, *options, num_processes=num_processes), save, 6)
+    assert checkpoint_dir.list_complete(save) == [4]
+    recorded = len(read_metrics(save))
+    assert 6 <= recorded < 12
+    result = train(save, *SCHEDULE, *options, num_processes=num_processes)
+    assert "resuming after iteration 4" in result.stdout
+
+    resumed = read_metrics(save)
+    assert [record["iteration"] for record in resumed] == list(range(1, 13))
+    fields = ("loss", "grad_norm", "lr", "consumed_samples", "trained_tokens")
+    assert [[record[f] for f in fields] for record in resumed] == [[record[f] for f in fields] for record in whole]
+    assert whole[-1]["loss"] < whole[0]["loss"]
+
+
+def test_another_layout_goes_on_from_the_same_checkpoint(train, tmp_path):
+    options = ["--train-iters", "6", "--save-iters", "3"]
+    train(tmp_path / "whole", *options)
+    train(tmp_path / "resharded", *options)
+    # Leave iteration 3 as the newest one: what a run stopped there would have.
+    (checkpoint_dir.iteration_dir(tmp_path / "resharded", 6) / checkpoint_dir.MARKER).unlink()
+    train(tmp_path / "resharded", *options, "--tensor-model-parallel-size", "2", num_processes=2)
+    whole, resharded = read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "resharded")
+    assert [record["iteration"] for record in resharded] == list(range(1, 7))
+    for ours, reference in zip(resharded, whole, strict=True):
+        assert ours["loss"] == pytest.approx(reference["loss"], rel=1e-4)
+
+
+def test_a_run_that_is_not_the_checkpoints_is_refused_by_name(train, tmp_path):
+    train(tmp_path, "--train-iters", "2")
+    result = train(tmp_path, "--train-iters", "2", "--lr", "2e-3", check=False)
+    assert result.returncode != 0
+    assert "lr: checkpoint 0.001, now 0.002" in result.stderr
