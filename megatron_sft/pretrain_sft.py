@@ -86,7 +86,7 @@ def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device)
     model = build_gpt(config, geometry, device, seed=options.seed)
     if options.init_from:
         load_hf_into(model, geometry, options.init_from)
-    return build_learner(model, options, device)
+    return build_learner(model, geometry.vocab_size, options, device)
 
 
 if __name__ == "__main__":

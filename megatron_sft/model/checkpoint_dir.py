@@ -72,6 +72,8 @@ def resolve(path: Path, iteration: int | None = None) -> Path:
         if not is_complete(path):
             raise CheckpointError(f"{path}: incomplete ({MARKER} is missing): its save was interrupted; use another")
         return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: there is no such folder")
     complete = list_complete(path)
     if not complete:
         leftover = ", ".join(folder.name for folder in list_incomplete(path)) or "none"

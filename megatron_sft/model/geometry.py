@@ -1,6 +1,6 @@
 """The shape of a model, read from a Hugging Face `config.json` in the spelling of transformers 4 or 5.
 
-No torch here: a geometry can be read, compared and printed without loading the training stack.
+Plain Python: nothing in this module depends on torch.
 """
 
 import json

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 import torch
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
@@ -20,7 +22,7 @@ from megatron_sft.model.device import Device
 from megatron_sft.model.geometry import ModelGeometry
 
 VOCAB_DIVISOR = 64
-"""Rows of the padded vocabulary are a multiple of this times tp (128 is Megatron's default for large GPUs)."""
+"""The padded vocabulary is a multiple of this and of tp, so its size is the same for every tp that divides this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +149,8 @@ def build_gpt(config: TransformerConfig, geometry: ModelGeometry, device: Device
         position_embedding_type="rope",
         rotary_base=geometry.rotary_base,
     )
-    return model.to(device.torch_device)
+    # Norms without TransformerEngine ignore params_dtype, hence the cast.
+    return model.to(device=device.torch_device, dtype=config.params_dtype)
 
 
 def uses_transformer_engine(device: Device) -> bool:

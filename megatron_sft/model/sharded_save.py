@@ -4,6 +4,8 @@ import queue
 from pathlib import Path
 from typing import Any
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy

@@ -7,6 +7,8 @@ here and nowhere else: place t of a sample is asked for token t + 1 of the same 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 import numpy as np
 import torch
 from megatron.core.packed_seq_params import PackedSeqParams

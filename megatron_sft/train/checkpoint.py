@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 import torch
 from megatron.core import dist_checkpointing
 from megatron.core.optimizer import MegatronOptimizer

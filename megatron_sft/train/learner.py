@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 import torch
 from megatron.core.distributed import (
     DistributedDataParallel,
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from megatron_sft.model.device import Device
 from megatron_sft.train.batch import Row, StepBatch
+from megatron_sft.train.loss import weighted_loss
 from megatron_sft.train.options import TrainOptions
 
 
@@ -32,6 +35,8 @@ class Learner:
     scheduler: OptimizerParamScheduler
     seq_length: int
     """Capacity of a row, tokens."""
+    vocab_size: int
+    """Entries of the vocabulary, without the embedding's padding."""
 
     def accumulate(self, batch: StepBatch) -> list[Tensor]:
         """Forward and backward over the rows; gradients end up reduced over all ranks.
@@ -42,7 +47,7 @@ class Learner:
         self.model.zero_grad_buffer()
         self.optimizer.zero_grad()
         outputs = get_forward_backward_func()(
-            forward_step_func=_forward_step,
+            forward_step_func=partial(_forward_step, self.vocab_size),
             data_iterator=iter(batch.rows),
             model=self.model,
             num_microbatches=len(batch.rows),
@@ -68,7 +73,7 @@ class Learner:
         return float(self.optimizer.param_groups[0]["lr"])
 
 
-def build_learner(model: GPTModel, options: TrainOptions, device: Device) -> Learner:
+def build_learner(model: GPTModel, vocab_size: int, options: TrainOptions, device: Device) -> Learner:
     """Wrap a model, which must hold its initial weights, into DDP and give it an optimizer and a schedule."""
     config = model.config
     ddp = DistributedDataParallel(
@@ -103,6 +108,7 @@ def build_learner(model: GPTModel, options: TrainOptions, device: Device) -> Lea
         optimizer=optimizer,
         scheduler=_schedule(optimizer, options),
         seq_length=options.seq_length,
+        vocab_size=vocab_size,
     )
 
 
@@ -129,14 +135,7 @@ def _finalize_gradients(models: list[Any], num_tokens: Any = None, **kwargs: Any
     finalize_model_grads(models, None, **kwargs)
 
 
-def _forward_step(rows: Iterator[Row], model: torch.nn.Module) -> tuple[Tensor, Any]:
+def _forward_step(vocab_size: int, rows: Iterator[Row], model: torch.nn.Module) -> tuple[Tensor, Any]:
     row = next(rows)
-    losses = model(row.tokens, row.position_ids, None, labels=row.labels, packed_seq_params=row.packed_seq_params())
-    return losses, partial(_weighted_loss, row)
-
-
-def _weighted_loss(row: Row, losses: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The row's share of the global loss: the sum of float32[1, T] losses times the places' weights."""
-    loss = (losses.float().flatten() * row.loss_weights.flatten()).sum()
-    one = torch.ones((), dtype=torch.int32, device=loss.device)
-    return loss, one, {"loss": loss.detach()}
+    logits = model(row.tokens, row.position_ids, None, packed_seq_params=row.packed_seq_params())
+    return logits, partial(weighted_loss, row, vocab_size)

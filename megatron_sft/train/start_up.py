@@ -4,6 +4,8 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 import torch
 from megatron.core import parallel_state
 

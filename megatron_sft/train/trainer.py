@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 import torch
 from megatron.core import parallel_state
 from torch import Tensor

@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip("megatron.core")
 
 from megatron_sft.data.shards import ShardReader
-
 from tests.train.harness import BATCH, read_metrics
 
 pytestmark = [pytest.mark.trainer, pytest.mark.slow]

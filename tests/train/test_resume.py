@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +20,7 @@ SCHEDULE = ["--train-iters", "12", "--save-iters", "4,8", "--lr-warmup-iters", "
 
 def kill_after(command, save, iteration):
     """Start a run, wait for a record of `iteration`, and kill every process of it with SIGKILL."""
-    process = subprocess.Popen(
-        command, env=trainer_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    )
+    process = subprocess.Popen(command, env=trainer_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         metrics = save / "metrics.jsonl"
@@ -29,9 +28,25 @@ def kill_after(command, save, iteration):
             break
         assert process.poll() is None, process.stderr.read().decode()[-5000:]
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in [*descendants(process.pid), process.pid]:
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL
+
+
+def descendants(pid):
+    """Processes below one, from /proc: torchrun's workers are in sessions of their own."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = list(parents.get(pid, []))
+    for child in found:
+        found += parents.get(child, [])
+    return found
 
 
 @pytest.mark.parametrize("layout", [(1, []), (2, [])], ids=["dp1", "dp2"])

@@ -1,0 +1,106 @@
+"""Score checkpoints on held-out problems: generate -> grade -> aggregate, each stage on append-only files.
+
+The protocol, the columns and the file formats are in docs/evaluation-protocol.md.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.aggregate import Provenance, aggregate
+from evals.config import EvaluateConfig
+from evals.generate import generate
+from evals.grade import grade
+from evals.graders.registry import builtin_graders, choose_grader
+from evals.items import load_items
+from evals.model_folder import open_models
+from evals.plan import Task, TaskPlan, make_plan
+from evals.publish import format_table, merge_results, write_tensorboard
+from megatron_sft import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    return cli.run(EvaluateConfig, run, prog="evaluate", argv=argv)
+
+
+def run(config: EvaluateConfig) -> None:
+    """Run the stages of `config`."""
+    tasks = load_tasks(config)
+    models = open_models(config.model, config.base)
+    plans_by_model = [[make_plan(config, model, task) for task in tasks] for model in models]
+    print_plan(config, plans_by_model)
+    if config.stage != "grade":
+        generate(config, plans_by_model)
+    if config.stage == "generate":
+        return
+    entries = grade_and_aggregate(config, [plan for plans in plans_by_model for plan in plans])
+    results_path = config.output / "results.json"
+    results = merge_results(results_path, entries)
+    tensorboard_dir = config.tensorboard_dir or config.output / "tensorboard"
+    num_without = write_tensorboard(tensorboard_dir, results)
+    print(format_table(entries))
+    if num_without:
+        print(f"{num_without} results are not in TensorBoard: their models have no megatron_sft.json with an iteration")
+    print(f"results: {results_path}")
+
+
+def load_tasks(config: EvaluateConfig) -> list[Task]:
+    """Read the problems of every task and choose its grader."""
+    tasks = []
+    for name in config.task_names():
+        items = load_items(config.data, name, config.limit)
+        group = "in-domain" if name in config.in_domain_names() else "out-of-domain"
+        grader = choose_grader(name, items, config.grader_choices())
+        tasks.append(Task(name=name, group=group, grader=grader, items=items))
+    return tasks
+
+
+def print_plan(config: EvaluateConfig, plans_by_model: list[list[TaskPlan]]) -> None:
+    """Say what will be evaluated and how; the options whose defaults depend on the model are resolved."""
+    print(f"{len(plans_by_model)} models: {', '.join(plans[0].model.name for plans in plans_by_model)}")
+    for plans in zip(*plans_by_model, strict=True):
+        task = plans[0].task
+        budgets = "/".join(str(value) for value in sorted({plan.sampling.max_tokens for plan in plans}))
+        print(
+            f"task {task.name} ({task.group}): {len(task.items)} problems x {config.num_samples_per_item}, "
+            f"grader {task.grader}, at most {budgets} tokens, stop ids {plans[0].sampling.stop_token_ids}"
+        )
+    print(f"temperature {config.temperature}, top-p {config.top_p}, seed {config.seed}", flush=True)
+
+
+def grade_and_aggregate(config: EvaluateConfig, plans: list[TaskPlan]) -> list[dict[str, Any]]:
+    """Grade all plans, one grader of each kind for all of them, and return their results."""
+    provenance = Provenance(commit=git_commit(Path(__file__).resolve().parent), seed=config.seed)
+    makers = builtin_graders()
+    graders = {name: makers[name]() for name in sorted({plan.task.grader for plan in plans})}
+    try:
+        return [
+            aggregate(plan, grade(config.output, plan, grader), grader.name, provenance)
+            for plan in plans
+            for grader in [graders[plan.task.grader]]
+        ]
+    finally:
+        for grader in graders.values():
+            grader.close()
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit of the checkout that holds `folder`, or None where there is none."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

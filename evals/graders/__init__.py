@@ -1,0 +1,1 @@
+"""Graders: each decides whether one response answers one item."""

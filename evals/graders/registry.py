@@ -1,0 +1,32 @@
+"""The graders by name, and which one a task gets."""
+
+from collections.abc import Callable, Mapping
+
+from evals.graders.countdown import CountdownGrader
+from evals.graders.exact import ExactGrader
+from evals.graders.mathematics import MathGrader
+from evals.graders.verdict import Grader
+from evals.items import Item
+from megatron_sft.data.tasks.registry import builtin_families
+from megatron_sft.errors import ConfigError
+
+
+def builtin_graders() -> dict[str, Callable[[], Grader]]:
+    """Return what makes each grader."""
+    return {"exact": ExactGrader, "countdown": CountdownGrader, "math": MathGrader}
+
+
+def choose_grader(task: str, items: list[Item], choices: Mapping[str, str]) -> str:
+    """Return the name of a task's grader: the chosen one, else the one that fits its answers.
+
+    Raises:
+        ConfigError: for a grader that does not exist.
+    """
+    known = builtin_graders()
+    if task in choices:
+        if choices[task] not in known:
+            raise ConfigError(f"--graders: no grader {choices[task]!r}; known are {', '.join(known)}")
+        return choices[task]
+    if isinstance(items[0].answer, dict):
+        return "countdown"
+    return "exact" if task in builtin_families() else "math"

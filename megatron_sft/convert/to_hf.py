@@ -1,0 +1,200 @@
+"""Export a checkpoint as a Hugging Face model folder, complete and compared, or not at all.
+
+The checkpoint is read tensor by tensor; no model is built. Everything is written into a hidden folder beside the
+output, opened again, compared with a second reading of the checkpoint, synced, and renamed last.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from megatron_sft import __version__
+from megatron_sft.convert import assets
+from megatron_sft.convert.dist_checkpoint import DistCheckpoint, StoredTensor
+from megatron_sft.convert.mapping import Entry, Layout, entries
+from megatron_sft.convert.safetensors_folder import plan_files, write_tensors
+from megatron_sft.convert.verify import verify_export
+from megatron_sft.errors import ConversionError
+from megatron_sft.model import checkpoint_dir
+from megatron_sft.model.geometry import ModelGeometry
+
+MAX_FILE_BYTES = 5_000_000_000
+"""Data in one safetensors file; a larger model is spread over several with an index."""
+
+EXPORT_INFO = "megatron_sft.json"
+EXPORT_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What was exported."""
+
+    output: Path
+    iteration: int
+    num_tensors: int
+    num_bytes: int
+    """Of the weights."""
+    num_files: int
+    """Safetensors files."""
+    dtype: torch.dtype
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    iteration: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    max_file_bytes: int = MAX_FILE_BYTES,
+    say: Callable[[str], None] = print,
+) -> ExportSummary:
+    """Write the checkpoint as a Hugging Face folder that transformers and vLLM open.
+
+    Args:
+        checkpoint: a trainer's save folder, or one iteration in it.
+        output: the folder to make; it must not exist, or be empty.
+        iteration: which one of a save folder; the newest complete one by default.
+        dtype: cast the weights to it; by default they keep the checkpoint's.
+        max_file_bytes: data in one safetensors file.
+        say: receives one line per step.
+
+    Raises:
+        CheckpointError: when there is no such complete checkpoint.
+        ConversionError: when a tensor is missing, additional, misshapen or unreadable, an asset is missing, or the
+            written folder does not compare equal. Nothing is left at `output` then.
+    """
+    folder = checkpoint_dir.resolve(Path(checkpoint), iteration)
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConversionError(f"{output}: already exists; remove it or name another output folder")
+    source = _Source(folder, dtype)
+    say(f"exporting {folder} ({len(source.tensors)} tensors, {source.dtype_name}) to {output}")
+    partial = output.parent / f".{output.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
+    partial.mkdir(parents=True)
+    with checkpoint_dir.removed_on_failure(partial):
+        plan = plan_files(source.tensors, max_file_bytes)
+        write_tensors(partial, plan, _progress(source.read_all(), "writing", len(plan)))
+        source.write_assets(partial)
+        say("opening the export and comparing every tensor with the checkpoint")
+        verify_export(partial, source.geometry, plan, _progress(source.read_all(), "comparing", len(plan)))
+        checkpoint_dir.sync_tree(partial)
+        partial.rename(output)
+    checkpoint_dir.sync_directory(output.parent)
+    summary = ExportSummary(
+        output=output,
+        iteration=source.iteration,
+        num_tensors=len(plan),
+        num_bytes=sum(info.num_bytes for info in plan),
+        num_files=len({info.file for info in plan}),
+        dtype=source.dtype,
+    )
+    say(
+        f"done: {summary.num_tensors} tensors, {summary.num_bytes / 1e6:.1f} MB in {summary.num_files} file(s), "
+        f"equal to the checkpoint of iteration {summary.iteration}"
+    )
+    return summary
+
+
+class _Source:
+    """A checkpoint seen as a Hugging Face model."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
+        self.folder = folder
+        self.assets = folder / checkpoint_dir.HF_ASSETS
+        self.run_state = checkpoint_dir.read_run_state(folder)
+        self.iteration = int(self.run_state["iteration"])
+        self.geometry = ModelGeometry.from_hf_config(self.assets)
+        self._checkpoint = DistCheckpoint(folder)
+        self._cast = dtype
+        self._stored = _locate_all(self._checkpoint, self.geometry)
+        self.tensors = [
+            (name, shape, dtype or stored.dtype) for entry, stored in self._stored for name, shape in entry.hf
+        ]
+        # Norms may be stored wider than matrices; the config names the dtype of the matrices.
+        self.dtype = self.tensors[0][2]
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def read_all(self) -> Iterator[torch.Tensor]:
+        """Read every Hugging Face tensor, in the order of `tensors`."""
+        for entry, stored in self._stored:
+            whole = self._checkpoint.read(stored)
+            if self._cast is not None:
+                whole = whole.to(self._cast)
+            yield from split(entry, whole, self.geometry)
+
+    def write_assets(self, output: Path) -> None:
+        stop_token_ids = self.run_state.get("stop_token_ids", [])
+        generation = assets.export_generation_config(self.assets, stop_token_ids, self.geometry.vocab_size)
+        checkpoint_dir.write_json(output / assets.CONFIG, assets.export_config(self.geometry, self.dtype))
+        checkpoint_dir.write_json(output / assets.GENERATION_CONFIG, generation)
+        assets.copy_tokenizer(self.assets, output)
+        checkpoint_dir.write_json(output / EXPORT_INFO, self._info())
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "format_version": EXPORT_FORMAT_VERSION,
+            "iteration": self.iteration,
+            "consumed_samples": self.run_state.get("consumed_samples"),
+            "source": str(self.folder.resolve()),
+            "source_fingerprint": _fingerprint(self.folder),
+            "stop_token_ids": self.run_state.get("stop_token_ids", []),
+            "dtype": self.dtype_name,
+            "megatron_sft_version": __version__,
+        }
+
+
+def split(entry: Entry, whole: torch.Tensor, geometry: ModelGeometry) -> Iterator[torch.Tensor]:
+    """Take a whole Megatron tensor apart into its Hugging Face tensors; rows of the padded vocabulary are dropped."""
+    dim = entry.rule.layout.dim
+    parts = [torch.empty(shape, dtype=whole.dtype) for _, shape in entry.hf]
+    offset = 0
+    for piece in entry.pieces(geometry, rank=0, size=1, padded_vocab_size=whole.shape[0]):
+        if piece.source is not None:
+            parts[piece.source].narrow(dim, piece.start, piece.size).copy_(whole.narrow(dim, offset, piece.size))
+        offset += piece.size
+    assert offset == whole.shape[dim], entry.megatron_names
+    yield from parts
+
+
+def _locate_all(checkpoint: DistCheckpoint, geometry: ModelGeometry) -> list[tuple[Entry, StoredTensor]]:
+    """Every entry with its place in the checkpoint; refuses tensors that are missing, additional or misshapen."""
+    located = []
+    for entry in entries(geometry):
+        stored = checkpoint.locate(entry.megatron_names, geometry.num_layers)
+        padded = max(stored.shape[0], geometry.vocab_size) if entry.rule.layout is Layout.VOCABULARY else 0
+        expected = entry.shape(1, padded)
+        if stored.shape != expected:
+            raise ConversionError(
+                f"{checkpoint.folder}: {stored.keys[0]} has shape {stored.shape}; config.json calls for {expected}"
+            )
+        located.append((entry, stored))
+    extra = sorted(checkpoint.model_keys() - {key for _, stored in located for key in stored.keys})
+    if extra:
+        raise ConversionError(
+            f"{checkpoint.folder}: {len(extra)} model tensors that a {geometry.model_type} does not have, such as "
+            f"{extra[0]}; they would be lost"
+        )
+    return located
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of what identifies the checkpoint: its tensor index and its run state."""
+    digest = hashlib.sha256()
+    for name in (".metadata", checkpoint_dir.RUN_STATE):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _progress(tensors: Iterator[torch.Tensor], label: str, count: int) -> Iterator[torch.Tensor]:
+    """Show a bar on a terminal, nothing elsewhere."""
+    yield from tqdm(tensors, desc=label, total=count, unit="tensor", disable=None)

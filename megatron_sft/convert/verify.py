@@ -1,0 +1,78 @@
+"""Open an exported folder as its users will, and compare it with the checkpoint."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megatron_sft.convert import assets
+from megatron_sft.convert.safetensors_folder import SafetensorsFolder, TensorInfo, raw_bytes
+from megatron_sft.errors import ConversionError
+from megatron_sft.model.geometry import ModelGeometry
+
+
+def verify_export(
+    folder: Path, geometry: ModelGeometry, plan: Sequence[TensorInfo], expected: Iterator[torch.Tensor]
+) -> None:
+    """Check that `folder` is what transformers expects of this config and equals the checkpoint byte for byte.
+
+    Args:
+        folder: the exported folder.
+        geometry: the model's geometry.
+        plan: every tensor that should have been written.
+        expected: a second reading of the checkpoint, in the order of `plan`.
+
+    Raises:
+        ConversionError: at the first difference.
+    """
+    with SafetensorsFolder(folder) as written:
+        _compare_shapes(folder, {info.name: info.shape for info in written.tensors.values()})
+        for info, tensor in zip(plan, expected, strict=True):
+            found = written.read(info.name)
+            if found.dtype != tensor.dtype or not torch.equal(raw_bytes(found), raw_bytes(tensor)):
+                raise ConversionError(f"{folder / info.file}: {info.name} differs from the checkpoint after writing")
+    if ModelGeometry.from_hf_config(folder) != geometry:
+        raise ConversionError(f"{folder / assets.CONFIG}: does not describe the checkpoint's geometry")
+    _open_with_transformers(folder)
+
+
+def _compare_shapes(folder: Path, written: dict[str, tuple[int, ...]]) -> None:
+    """Compare names and shapes with those of the model class that transformers has for the config."""
+    wanted = transformers_shapes(folder)
+    wrong = sorted(name for name in wanted.keys() | written.keys() if wanted.get(name) != written.get(name))
+    if wrong:
+        raise ConversionError(
+            f"{folder}: {len(wrong)} tensors are not as transformers' model has them, such as {wrong[0]}: "
+            f"exported {written.get(wrong[0])}, transformers {wanted.get(wrong[0])}"
+        )
+
+
+def transformers_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that transformers' model for this config has; a tied tensor counts once."""
+    transformers = _transformers()
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def _open_with_transformers(folder: Path) -> None:
+    transformers = _transformers()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    generation = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in generation.eos_token_id:
+        raise ConversionError(
+            f"{folder / assets.GENERATION_CONFIG}: eos_token_id {generation.eos_token_id} lacks the tokenizer's "
+            f"{tokenizer.eos_token_id}"
+        )
+    if not tokenizer.chat_template:
+        raise ConversionError(f"{folder}: transformers finds no chat template in the exported tokenizer")
+
+
+def _transformers() -> Any:
+    # Imported late: it takes seconds, and a damaged checkpoint should be refused before.
+    import transformers
+
+    return transformers

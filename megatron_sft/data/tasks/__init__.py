@@ -1,0 +1,1 @@
+"""Families of procedural problems; `megatron_sft.data.tasks.registry` lists them."""

@@ -1,0 +1,24 @@
+//! Data layer of megatron-sft: rows of reasoning traces become verified, tokenized shards.
+//!
+//! The path of a row: [`rows`] reads it from JSON Lines or Parquet, [`sample`] renders its prompt with the chat
+//! template, tokenizes prompt and response and verifies the answer, [`indexed`] writes the ids in Megatron-Core's
+//! `IndexedDataset` layout, and [`build`] runs the stages on several threads and finishes with the [`manifest`].
+//!
+//! This crate knows no Python; the bindings are a crate of their own.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod build;
+pub mod config;
+pub mod error;
+pub mod indexed;
+pub mod manifest;
+pub mod output;
+pub mod rows;
+pub mod sample;
+pub mod template;
+pub mod tokenizer;
+pub mod verify;
+
+pub use error::{Error, Result};

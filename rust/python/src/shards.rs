@@ -1,0 +1,37 @@
+//! The function `build_shards`.
+
+use megatron_sft_core::build;
+use megatron_sft_core::config::BuildConfig;
+use pyo3::prelude::*;
+
+use crate::errors::{message, to_python};
+
+/// Builds shards from a configuration in JSON and returns the manifest as JSON.
+#[pyfunction]
+#[pyo3(signature = (config_json, progress = None))]
+pub(crate) fn build_shards(py: Python<'_>, config_json: &str, progress: Option<Py<PyAny>>) -> PyResult<String> {
+    let config: BuildConfig =
+        serde_json::from_str(config_json).map_err(|error| message(py, format!("bad configuration: {error}")))?;
+    let mut raised = None;
+    let result = py.detach(|| {
+        build::build_shards(&config, &mut |done, total| {
+            Python::attach(|py| match report(py, progress.as_ref(), done, total) {
+                Ok(()) => true,
+                Err(error) => {
+                    raised = Some(error);
+                    false
+                }
+            })
+        })
+    });
+    // What the progress function or Ctrl-C raised is the reason why the build was stopped.
+    result.map_err(|error| raised.unwrap_or_else(|| to_python(py, &error)))
+}
+
+fn report(py: Python<'_>, progress: Option<&Py<PyAny>>, done: u64, total: u64) -> PyResult<()> {
+    py.check_signals()?;
+    if let Some(progress) = progress {
+        progress.call1(py, (done, total))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+"""Options that cannot work or would have no effect are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from evals.config import EvaluateConfig
+from evals.evaluate import main
+from megatron_sft.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tasks": ""}, "name each task once"),
+        ({"tasks": "a,a"}, "name each task once"),
+        ({"in_domain": "b"}, "--in-domain: 'b' is not among --tasks a"),
+        ({"graders": "b=math"}, "--graders: 'b' is not among"),
+        ({"graders": "a"}, "expected task=grader"),
+        ({"temperature": 0.0, "num_samples_per_item": 2}, "has no effect at --temperature 0"),
+        ({"temperature": -1.0}, "must not be negative"),
+        ({"top_p": 0.0}, "within"),
+        ({"max_tokens": 0}, "--max-tokens 0: must be positive"),
+        ({"gpu_memory_utilization": 1.5}, "must be within"),
+        ({"model": ()}, "name at least one"),
+    ],
+)
+def test_bad_options(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EvaluateConfig(**{"model": (Path("m"),), "tasks": "a", "output": Path("o"), **options})
+
+
+def test_an_unknown_option_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--model", "m", "--tasks", "a", "--output", str(tmp_path), "--max-new-tokens", "5"])
+    assert exit_info.value.code == 2
+
+
+def test_missing_input_is_an_error_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", "m", "--tasks", "a", "--output", str(tmp_path / "o"), "--data", str(tmp_path)]) == 2
+    assert "a.held_out.jsonl does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
