@@ -110,10 +110,10 @@ def lint_steps() -> list[Step]:
 
 def rust_steps() -> list[Step]:
     """Clippy and the Rust tests."""
-    clippy = ["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
+    clippy = ["cargo", "clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
     return [
         Step(name="clippy", command=clippy, count=count_status),
-        Step(name="cargo-test", command=["cargo", "test", "--workspace", "--locked"], count=count_cargo),
+        Step(name="cargo-test", command=["cargo", "test", "--release", "--workspace", "--locked"], count=count_cargo),
     ]
 
 
