@@ -9,6 +9,7 @@ import megatron_sft.model.lean_megatron  # noqa: F401
 import torch
 from megatron.core import parallel_state
 
+from megatron_sft import backends
 from megatron_sft.data.order import SampleOrder
 from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import ConfigError
@@ -64,15 +65,22 @@ def check_lengths(reader: ShardReader, options: TrainOptions) -> None:
 def describe(
     options: TrainOptions, device: Device, geometry: ModelGeometry, reader: ShardReader, order: SampleOrder
 ) -> None:
-    """Print one line per decision."""
+    """Print one line per decision.
+
+    Raises:
+        EnvironmentProblem: when a backend is installed halfway, or PyPI's `apex` is in the place of NVIDIA Apex.
+    """
     world = torch.distributed.get_world_size()
     dp = parallel_state.get_data_parallel_world_size()
     epochs = options.train_iters / order.steps_per_epoch
     te = uses_transformer_engine(device)
+    installed_te = "not used on a CPU" if device.is_cpu else backends.transformer_engine_version()
+    installed_apex = backends.apex_version()
     lines = {
         "python": f"{platform.python_version()}, torch {torch.__version__}, megatron-core {version('megatron-core')}",
         "device": f"{device.torch_device.type}, {world} processes over {device.backend}",
         "layout": f"tp {options.tensor_model_parallel_size} x pp {options.pipeline_model_parallel_size} x dp {dp}",
+        "installed": f"TransformerEngine {installed_te or 'no'}, NVIDIA Apex {installed_apex or 'no'}",
         "attention, norms": "TransformerEngine" if te else "torch (PackedAttention, torch RMSNorm)",
         "optimizer": "AdamW, distributed over data-parallel ranks",
         "precision": "bf16 weights, fp32 main weights and gradients" if options.bf16 else "fp32",
