@@ -18,6 +18,8 @@ from typing import Any
 
 from megatron_sft.errors import EnvironmentProblem
 
+MIN_CPU_BATCHED_TOKENS = 4096
+"""Prompt tokens that an engine on a CPU takes in one step, at least; one whole prompt must fit."""
 MAX_CPU_CACHE_BYTES = 1 << 30
 LOG_LINES_SHOWN = 12
 
@@ -203,6 +205,10 @@ def _device_options(settings: EngineSettings, on_cpu: bool) -> dict[str, Any]:
     return {
         "dtype": "float32" if settings.dtype == "auto" else settings.dtype,
         "enforce_eager": True,
+        # A seeded answer whose prompt is taken in parts makes vLLM rewind its generator, which a CPU generator refuses
+        # ("CPU Generator does not use offset"): prompts go in whole.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(settings.max_model_len, MIN_CPU_BATCHED_TOKENS),
         "kv_cache_memory_bytes": settings.kv_cache_bytes or max(wanted, context),
     }
 
