@@ -38,6 +38,8 @@ class Stage:
     """What exists when it is done; removed before the stage is done afresh."""
     prepare: Callable[[], None] | None = None
     """Called before the programs, for what no program makes."""
+    settings: str = ""
+    """What decides over the outputs without being in the commands; a change does the stage afresh."""
 
 
 class StageRunner:
@@ -58,7 +60,7 @@ class StageRunner:
         for number, stage in enumerate(stages, start=1):
             commands = [printable(words) for words in stage.commands]
             record = self._records.get(stage.name, {})
-            is_same = record.get("commands") == commands
+            is_same = record.get("commands") == commands and record.get("settings") == stage.settings
             print(f"\n[{number}/{len(stages)}] {stage.name}: {stage.title}", flush=True)
             for line in commands:
                 print(f"  $ {line}", flush=True)
@@ -68,7 +70,7 @@ class StageRunner:
             self._forget([later.name for later in stages[number:]])
             if not is_same or record.get("done"):
                 remove(stage.outputs)
-                record = {"commands": commands, "done": False, "seconds": 0.0}
+                record = {"commands": commands, "settings": stage.settings, "done": False, "seconds": 0.0}
             self._run_stage(stage, record)
 
     def seconds(self) -> dict[str, float]:
