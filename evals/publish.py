@@ -1,12 +1,12 @@
 """Where results go: results.json, a table for the terminal, TensorBoard events."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from megatron_sft.errors import DataError
+from megatron_sft.files import write_json
 
 SCALARS = ("score", "mean_length_tokens", "share_cut_off")
 
@@ -20,12 +20,7 @@ def merge_results(path: Path, entries: list[dict[str, Any]]) -> list[dict[str, A
     kept = [entry for entry in read_results(path) if (entry["name"], entry["task"]) not in fresh]
     results = sorted(kept + entries, key=_order)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_json(path, results, sort_keys=False)
     return results
 
 

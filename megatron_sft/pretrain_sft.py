@@ -14,7 +14,7 @@ from megatron_sft.convert.hf_weights import load_hf_into
 from megatron_sft.data.order import SampleOrder
 from megatron_sft.data.packing import RowCost
 from megatron_sft.data.shards import ShardReader
-from megatron_sft.model.checkpoint_dir import write_json
+from megatron_sft.files import write_json
 from megatron_sft.model.device import Device, process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import build_gpt, data_parallel_rank_and_size, initialize_model_parallel, transformer_config

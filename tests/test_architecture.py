@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "megatron_sft": 0,
     "megatron_sft.errors": 0,
     "megatron_sft.metrics": 0,
+    "megatron_sft.files": 0,
     "megatron_sft.cli": 0,
     "megatron_sft.backends": 0,
     "megatron_sft._native": 0,
@@ -33,7 +34,13 @@ LAYERS: dict[str, int] = {
     "megatron_sft.workbench": 4,
 }
 # What the evaluator may share with the rest: messages, options, chat template and verifiers.
-ALLOWED_IN_EVALS = ("megatron_sft.errors", "megatron_sft.metrics", "megatron_sft.cli", "megatron_sft.backends")
+ALLOWED_IN_EVALS = (
+    "megatron_sft.errors",
+    "megatron_sft.files",
+    "megatron_sft.metrics",
+    "megatron_sft.cli",
+    "megatron_sft.backends",
+)
 PACKAGES_OF_BASE_INSTALL = ("numpy", "tyro", "tokenizers", "tqdm")
 SKIPPED_FOLDERS = {".git", "target", "runs", "build", "dist", "__pycache__", "node_modules"}
 
@@ -143,7 +150,7 @@ for name in sys.argv[1:]:
 assert "torch" not in sys.modules
 print(len(sys.argv) - 1)
 """
-    names = [*allowed, "megatron_sft.cli", "megatron_sft.metrics", "megatron_sft.backends"]
+    names = [*allowed, "megatron_sft.cli", "megatron_sft.files", "megatron_sft.metrics", "megatron_sft.backends"]
     command = [sys.executable, "-c", program, *names]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -12,6 +12,7 @@ from megatron_sft.convert import assets
 from megatron_sft.convert.hf_weights import check_folder, load_hf_into
 from megatron_sft.convert.safetensors_folder import SafetensorsFolder
 from megatron_sft.errors import ConversionError
+from megatron_sft.files import removed_on_failure
 from megatron_sft.model import checkpoint_dir
 from megatron_sft.model.geometry import ModelGeometry
 
@@ -37,7 +38,7 @@ def import_model(model_dir: str | Path, output: str | Path, *, say: Callable[[st
         assets.collect(model_dir, Path(collected))
         eos = assets.tokenizer_eos_id(Path(collected))
         partial = checkpoint_dir.incomplete_dir(output, 0)
-        with checkpoint_dir.removed_on_failure(partial), _single_process_model(geometry, dtype) as model:
+        with removed_on_failure(partial), _single_process_model(geometry, dtype) as model:
             load_hf_into(model, geometry, model_dir)
             _save(model, partial)
             run_state = {

@@ -21,6 +21,7 @@ from megatron_sft.convert.mapping import Entry, Layout, entries
 from megatron_sft.convert.safetensors_folder import plan_files, write_tensors
 from megatron_sft.convert.verify import verify_export
 from megatron_sft.errors import ConversionError
+from megatron_sft.files import removed_on_failure, sync_directory, sync_tree, write_json
 from megatron_sft.model import checkpoint_dir
 from megatron_sft.model.geometry import ModelGeometry
 
@@ -78,15 +79,15 @@ def export(
     partial = output.parent / f".{output.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
     partial.mkdir(parents=True)
-    with checkpoint_dir.removed_on_failure(partial):
+    with removed_on_failure(partial):
         plan = plan_files(source.tensors, max_file_bytes)
         write_tensors(partial, plan, _progress(source.read_all(), "writing", len(plan)))
         source.write_assets(partial)
         say("opening the export and comparing every tensor with the checkpoint")
         verify_export(partial, source.geometry, plan, _progress(source.read_all(), "comparing", len(plan)))
-        checkpoint_dir.sync_tree(partial)
+        sync_tree(partial)
         partial.rename(output)
-    checkpoint_dir.sync_directory(output.parent)
+    sync_directory(output.parent)
     summary = ExportSummary(
         output=output,
         iteration=source.iteration,
@@ -135,10 +136,10 @@ class _Source:
     def write_assets(self, output: Path) -> None:
         stop_token_ids = self.run_state.get("stop_token_ids", [])
         generation = assets.export_generation_config(self.assets, stop_token_ids, self.geometry.vocab_size)
-        checkpoint_dir.write_json(output / assets.CONFIG, assets.export_config(self.geometry, self.dtype))
-        checkpoint_dir.write_json(output / assets.GENERATION_CONFIG, generation)
+        write_json(output / assets.CONFIG, assets.export_config(self.geometry, self.dtype))
+        write_json(output / assets.GENERATION_CONFIG, generation)
         assets.copy_tokenizer(self.assets, output)
-        checkpoint_dir.write_json(output / EXPORT_INFO, self._info())
+        write_json(output / EXPORT_INFO, self._info())
 
     def _info(self) -> dict[str, Any]:
         return {

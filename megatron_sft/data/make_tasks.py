@@ -6,7 +6,6 @@ which accounts for what was drawn. The bytes of the rows depend on the options a
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,6 +26,7 @@ from megatron_sft.data.tasks.problem import (
 )
 from megatron_sft.data.tasks.registry import builtin_families, select
 from megatron_sft.errors import ConfigError
+from megatron_sft.files import write_text
 
 MAX_BARREN_DRAWS = 20_000
 """Draws in a row without a new problem after which the family counts as exhausted."""
@@ -102,7 +102,7 @@ def run(config: MakeTasksConfig) -> None:
             )
     settings = {"seed": config.seed, "style": config.style, "held_out_percent": HELD_OUT_PERCENT}
     record = {"settings": settings, "difficulty": asdict(difficulty), "files": account}
-    write_atomically(config.output / "make_tasks.json", json.dumps(record, indent=2) + "\n")
+    write_text(config.output / "make_tasks.json", json.dumps(record, indent=2) + "\n")
 
 
 def refuse_ineffective(config: MakeTasksConfig, families: Sequence[Family]) -> None:
@@ -132,7 +132,7 @@ def write_file(
         lengths.append(len(row["response"]))
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     text = "".join(lines)
-    write_atomically(path, text)
+    write_text(path, text)
     return {
         "task": family.name,
         "split": split,
@@ -184,16 +184,6 @@ def draw_problems(
                 f"task {family.name}: found only {len(seen)} different {split} problems of {num_rows} at {difficulty}: "
                 f"ask for fewer, or for larger problems (of all problems, {HELD_OUT_PERCENT} % are held out)"
             )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary file beside `path`, flush to disk, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _parse_countdown_numbers(text: str) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ The same rows and options give the same bytes.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from megatron_sft import cli
 from megatron_sft.errors import ConfigError, DataError
+from megatron_sft.files import write_text
 from megatron_sft.metrics import read_jsonl
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -146,8 +146,8 @@ def without_tags(text: str) -> str:
 def write_folder(tokenizer: Tokenizer, folder: Path, model_max_length: int) -> None:
     """Write the three files, each whole; tokenizer_config.json comes last and so marks a complete folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
-    write_whole(folder / "chat_template.jinja", CHAT_TEMPLATE)
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
+    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
     config = {
         "added_tokens_decoder": {
             str(tokenizer.token_to_id(token)): added_token_entry(token) for token in (*SPECIAL_TOKENS, *THINK_TOKENS)
@@ -160,23 +160,13 @@ def write_folder(tokenizer: Tokenizer, folder: Path, model_max_length: int) -> N
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": None,
     }
-    write_whole(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
 
 
 def added_token_entry(token: str) -> dict[str, Any]:
     """An entry of `added_tokens_decoder`, which must agree with tokenizer.json."""
     flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
     return {"content": token, **flags, "special": token in SPECIAL_TOKENS}
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half-written."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def main() -> int:

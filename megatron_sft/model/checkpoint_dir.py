@@ -10,16 +10,14 @@ A checkpoint is written into `iter_0000040.incomplete` and renamed once everythi
 only a folder that no reader looks at.
 """
 
-import contextlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from megatron_sft.errors import CheckpointError
+from megatron_sft.files import sync_directory, sync_tree, write_json, write_text
 
 MARKER = "complete.json"
 RUN_STATE = "run_state.json"
@@ -128,48 +126,5 @@ def finish(folder: Path, run_state: dict[str, Any], hf_assets: Path) -> Path:
     folder.rename(final)
     write_json(final / MARKER, {"format_version": FORMAT_VERSION, "iteration": run_state["iteration"]})
     sync_directory(final)
-    _replace_text(final.parent / LATEST, f"{run_state['iteration']}\n")
+    write_text(final.parent / LATEST, f"{run_state['iteration']}\n")
     return final
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON through a temporary file, synced and renamed."""
-    _replace_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-def sync_tree(folder: Path) -> None:
-    """Force every file and folder below `folder` to disk."""
-    for directory, _, files in os.walk(folder):
-        for name in files:
-            with (Path(directory) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        sync_directory(Path(directory))
-
-
-def sync_directory(folder: Path) -> None:
-    """Force a folder's entries (new and renamed names) to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def removed_on_failure(folder: Path) -> Iterator[None]:
-    """Remove a folder that is being written when the block fails."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)

@@ -1,6 +1,5 @@
 """Entry point of tools/report."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import tyro
 from megatron_sft import cli
 from megatron_sft.backends import require_extra
 from megatron_sft.errors import ConfigError
+from megatron_sft.files import write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +44,13 @@ def report(config: ReportConfig) -> None:
     page = render(runs, drawings, title=config.title)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     for drawing in drawings:
-        write_whole(config.output.with_name(f"{config.output.stem}-{drawing.key}.png"), drawing.png)
-    write_whole(config.output, page.encode("utf-8"))
+        write_bytes(config.output.with_name(f"{config.output.stem}-{drawing.key}.png"), drawing.png)
+    write_bytes(config.output, page.encode("utf-8"))
     for run in runs:
         print(f"report: {run.name}: {len(run.scores)} scores, {len(run.steps)} training steps")
         for warning in warnings_of(run):
             print(f"report: {run.name}: warning: {warning}")
     print(f"report: wrote {config.output} and {len(drawings)} pictures beside it", flush=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half-written."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def main() -> int:

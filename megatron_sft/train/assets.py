@@ -6,7 +6,7 @@ from pathlib import Path
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import CheckpointError, ConfigError, DataError
-from megatron_sft.model.checkpoint_dir import write_json
+from megatron_sft.files import write_json
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.train.options import TrainOptions
 

@@ -1,14 +1,14 @@
 """What a run tells: one line, one metrics.jsonl object and TensorBoard scalars per iteration, on rank 0."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from megatron_sft.metrics import JsonlWriter, read_jsonl
+from megatron_sft.files import write_text
+from megatron_sft.metrics import JsonlWriter, drop_partial_line, read_jsonl
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -90,21 +90,14 @@ class Monitor:
 
 
 def drop_records_after(path: Path, iteration: int) -> int:
-    """Keep the records up to `iteration`, through a temporary file; returns how many were dropped.
+    """Keep the whole records up to `iteration`; returns how many were dropped.
 
     A run that resumes from iteration 20 after being killed at 27 trains 21 to 27 again: none may be there twice.
     """
     if not path.exists():
         return 0
-    with path.open("rb") as file:
-        content = file.read()
-    whole = path.with_name(path.name + ".tmp")
-    whole.write_bytes(content[: content.rfind(b"\n") + 1])
-    records = list(read_jsonl(whole))
+    drop_partial_line(path)
+    records = list(read_jsonl(path))
     kept = [record for record in records if record["iteration"] <= iteration]
-    with whole.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    whole.replace(path)
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
     return len(records) - len(kept)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_sft.errors import UserError
+from megatron_sft.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT_S = 15.0
@@ -112,9 +113,7 @@ class StageRunner:
     def _write_record(self, name: str, record: dict[str, Any]) -> None:
         self._records[name] = record
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._record_path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._records, indent=2) + "\n", encoding="utf-8")
-        partial.replace(self._record_path)
+        write_json(self._record_path, self._records, sort_keys=False)
 
 
 def run_program(words: Sequence[str], output: int, log: Path) -> None:

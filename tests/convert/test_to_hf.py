@@ -86,7 +86,7 @@ def test_incomplete_checkpoint(model_folder: Path, write_checkpoint: Write, tmp_
     save = write_checkpoint(model_folder, megatron_tensors(model_folder))
     (save / "iter_0000010" / checkpoint_dir.MARKER).unlink()
     assert "no complete checkpoint" in refusal(save, tmp_path / "out", CheckpointError)
-    assert "no complete checkpoint" in refusal(tmp_path / "nowhere", tmp_path / "out", CheckpointError)
+    assert "there is no such folder" in refusal(tmp_path / "nowhere", tmp_path / "out", CheckpointError)
 
 
 def test_checkpoint_with_wrong_tensors(model_folder: Path, write_checkpoint: Write, tmp_path: Path) -> None:
