@@ -24,7 +24,7 @@ def weighted_loss(row: Row, vocab_size: int, logits: Tensor) -> tuple[Tensor, Te
         logits: [1, T, V / tp], this rank's part of the padded vocabulary.
 
     Returns:
-        float32 scalar to differentiate; a token count of 1, which the learner's gradient reduction ignores; the loss for logging.
+        float32 scalar to differentiate; a token count of 1, which the gradient reduction ignores; the loss for logging.
     """
     losses = vocab_parallel_cross_entropy(without_padding(logits, vocab_size).float(), row.labels)
     loss = (losses.flatten() * row.loss_weights.flatten()).sum()
