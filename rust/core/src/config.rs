@@ -42,6 +42,11 @@ pub struct BuildConfig {
     pub overwrite: bool,
 }
 
+/// Which rows the filters drop. Unknown keys are errors.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilterOptions {}
+
 impl BuildConfig {
     /// Refuses values that cannot work.
     pub fn check(&self) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod answer;
 pub mod build;
 pub mod config;
 pub mod error;
+pub mod filters;
 pub mod indexed;
 pub mod manifest;
 pub mod output;
