@@ -82,12 +82,23 @@ def verify_math(response: str, answer: str) -> tuple[bool, str]:
     Returns `(True, "")`, or False with `no_boxed_answer` or `wrong_answer: <why>`.
     """
 
-def build_shards(config_json: str, progress: Callable[[int, int], None] | None = None) -> str:
+def build_shards(config_json: str, progress: Callable[[str], None] | None = None) -> str:
     """Build a shard folder; `config_json` holds the keys of `BuildConfig` in `rust/core/src/config.rs`.
 
-    `progress` is called with input bytes done and in all. What it raises stops the build.
-    Returns the manifest as JSON: of the new shards, or of equal ones that were there already.
+    `progress` is called about ten times a second with a status as JSON (`Status` in `rust/core/src/build/sink.rs`). What
+    it raises stops the build. Returns the manifest as JSON: of the new shards, or of equal ones that were there already;
+    with `run.part`, what was processed.
 
     Raises:
         NativeError: for a bad option, tokenizer, input or output; the folder then holds no manifest.
+    """
+
+def preview_shards(config_json: str) -> str:
+    """Process rows until one is kept, writing nothing.
+
+    Returns JSON: `rows` looked at, `fingerprint`, `input_bytes`, and `sample`, a list of sequences with `trained`,
+    `tokens` and `text`, or null.
+
+    Raises:
+        NativeError: as `build_shards`.
     """

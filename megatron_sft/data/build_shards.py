@@ -1,28 +1,27 @@
 """`tools/build_shards`: rows of traces become verified, tokenized shards. The work is done in Rust (`rust/core`).
 
-Rows are JSON Lines (plain or gzipped) or Parquet. Every row that is not kept has a line in `rejects.jsonl`, and a bad
-row never ends the build. Equal inputs and options give equal bytes, whatever the number of workers.
+Rows are JSON Lines (plain, gzip, Zstandard) or Parquet. Every row that is not kept has a line in `rejects.jsonl`, and a
+bad row never ends the build. Equal inputs and options give equal bytes, whatever the number of workers and machines,
+and however often the build was interrupted.
 """
 
 import glob
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from tqdm import tqdm
 
 from megatron_sft import cli
-from megatron_sft._native import build_shards
-from megatron_sft.data.chat import ChatTokenizer
-from megatron_sft.data.shards import MANIFEST_FILE, ShardReader
-from megatron_sft.errors import ConfigError, DataError
+from megatron_sft._native import ChatTokenizer, build_shards, preview_shards
+from megatron_sft.data import build_report
+from megatron_sft.errors import ConfigError
 
-# A shown span of a sample is cut to this many characters at each end.
-_SHOWN_CHARS = 240
+_UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,45 +29,133 @@ class BuildShardsConfig:
     """Turn rows of traces into shards that the trainer reads.
 
     A row has `message` (a list of turns with role and content) or `prompt` (a string), and `response`;
-    `answer` is needed for verification, `id` is a label. The output folder is valid once it holds manifest.json;
-    rejects.jsonl there says of every row that is not kept why.
+    `answer` is needed for verification, `id` is a label, `query_id` says which rows answer the same query. The output
+    folder is valid once it holds manifest.json; rejects.jsonl there says of every row that is not kept why.
     """
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT...")]
-    """Files of rows (.jsonl, .jsonl.gz or .parquet), or quoted patterns; samples keep this order, a pattern's files
-    are sorted by name."""
+    """Files of rows (.jsonl, .jsonl.gz, .jsonl.zst or .parquet), or quoted patterns; samples keep this order, a
+    pattern's files are sorted by name."""
     output: Path
     """Folder for the shards."""
     tokenizer: Path
     """Folder with tokenizer.json (or tokenizer.json.gz), tokenizer_config.json and the chat template."""
     max_length: int
-    """Most tokens of a sample: prompt, response and stop token together. Longer rows are rejected, never cut."""
+    """Most tokens of a sample: prompt, responses and stop tokens together."""
+    over_length: Literal["reject", "truncate"] = "reject"
+    """What happens to longer samples. `truncate` cuts the end of the response and with it the stop token, as the
+    paper's trainer does: the model learns not to stop, so such samples are counted."""
+    columns: tuple[str, ...] = ()
+    """Names of the columns where they differ, as FIELD=COLUMN: message, prompt, response, answer, id, query_id."""
+    train_turns: Literal["last", "all"] = "last"
+    """Which assistant turns of a conversation are trained; `all` needs a template that repeats earlier turns word for
+    word."""
     verify: Literal["none", "math", "countdown"] = "none"
     """Check the last boxed answer after the trace: `math` against a string or number, `countdown` against an object
     with numbers and target. Rows with a wrong answer are rejected."""
+    select: Literal["all", "random-correct", "first-correct", "shortest-correct"] = "all"
+    """Which of several responses to a query are kept, among the rows that nothing else drops; random-correct is the
+    paper's."""
+    num_queries: int | None = None
+    """Keep this many queries, drawn by --seed; by default all."""
+    seed: int = 0
+    """Seed of random-correct and --num-queries."""
+    strip_think: bool = False
+    """Cut the think block from every response and keep what follows it (the paper's NoCoT set)."""
+    prompt_suffix: str = ""
+    """Appended to the last user turn as it stands, for example $'\\nPlease reason step by step.'"""
+    join: tuple[str, ...] = ()
+    """Files whose responses replace those of the inputs, matched by query_id (by the prompt's text where a row has
+    none): the same queries with other answers, such as the paper's NuminaMath set."""
+    join_columns: tuple[str, ...] = ()
+    """Names of the columns of the --join files, like --columns."""
+    keep_duplicates: bool = False
+    """Keep rows whose prompt and response are the same as an earlier row's."""
     stop_token: str | None = None
     """Token that ends every trained response; by default the tokenizer's eos token."""
+    shard_tokens: int = 256_000_000
+    """A shard ends with the sample that brings it to this many tokens (4 bytes each). An interrupted build goes on
+    behind its last complete shard."""
     workers: int | None = None
-    """Threads that tokenize; by default one for each core. Changes nothing in the output."""
-    seed: int = 0
-    """Recorded in the manifest. No step of the build draws at random, so it changes nothing else."""
+    """Threads; by default one for each core. Changes nothing in the output."""
+    memory: str = "1GiB"
+    """Memory to stay within. Changes nothing in the output, but lines of more than a 16th of it are rejected."""
+    part: str | None = None
+    """K/N: process only every Nth input file from the Kth on, for machines that share the output folder (a Slurm
+    array, say). When all parts are done, the same command without --part makes the shards."""
+    engine: Literal["local", "ray"] = "local"
+    """`ray` processes the input files on a Ray cluster whose machines share the output folder."""
     overwrite: bool = False
-    """Replace shards in the output folder that other inputs or options made."""
+    """Replace shards, or an unfinished build, that other inputs or options made."""
+    dry_run: bool = False
+    """Show the plan and the first sample, and write nothing."""
 
 
 def main(config: BuildShardsConfig) -> None:
     """Build the shards, saying what is decided and what became of the rows."""
-    inputs = expand_inputs(config.inputs)
-    workers = config.workers if config.workers is not None else os.cpu_count() or 1
+    options = build_options(config)
     tokenizer = ChatTokenizer(config.tokenizer)
-    _print_plan(config, inputs, workers, tokenizer)
-    found = (config.output / MANIFEST_FILE).exists() and not config.overwrite
-    manifest = _build(config, inputs, workers)
-    if found:
-        print(f"{config.output} already holds these shards (same fingerprint): kept as they are")
-    reader = ShardReader(config.output)
-    _print_sample(reader, tokenizer)
-    _print_account(config.output, manifest)
+    build_report.print_plan(options, tokenizer)
+    if config.dry_run:
+        build_report.print_preview(json.loads(preview_shards(json.dumps(options))))
+        return
+    if config.engine == "ray":
+        from megatron_sft.data import build_on_ray
+
+        build_on_ray.process_files(options)
+    with build_report.ProgressReport() as report:
+        result: dict[str, Any] = json.loads(build_shards(json.dumps(options), report.update))
+    if config.part is not None:
+        print(f"part {config.part}: {len(result['files'])} file(s) are in {result['spool']}")
+        print("when all parts are done, run the same command without --part")
+        return
+    build_report.print_first_sample(config.output, tokenizer)
+    build_report.print_account(config.output, result)
+
+
+def build_options(config: BuildShardsConfig) -> dict[str, Any]:
+    """The options in the form that the native builder takes (`BuildConfig` in `rust/core/src/config.rs`).
+
+    Raises:
+        ConfigError: for a value that cannot be read; the builder checks the rest.
+    """
+    join = None
+    if config.join:
+        join = {"files": expand_inputs(config.join), "columns": _columns(config.join_columns, "--join-columns")}
+    elif config.join_columns:
+        raise ConfigError("--join-columns has no effect without --join")
+    recipe = {
+        "max_length": _not_negative("--max-length", config.max_length),
+        "over_length": config.over_length,
+        "verify": config.verify,
+        "stop_token": config.stop_token,
+        "seed": _not_negative("--seed", config.seed),
+        "columns": _columns(config.columns, "--columns"),
+        "train_turns": config.train_turns,
+        "strip_think": config.strip_think,
+        "prompt_suffix": config.prompt_suffix,
+        "join": join,
+        "select": config.select,
+        "num_queries": None if config.num_queries is None else _not_negative("--num-queries", config.num_queries),
+        "keep_duplicates": config.keep_duplicates,
+        "near_duplicates": None,
+        "filters": {},
+        "shard_tokens": _not_negative("--shard-tokens", config.shard_tokens),
+    }
+    workers = config.workers if config.workers is not None else os.cpu_count() or 1
+    run = {
+        "workers": _not_negative("--workers", workers),
+        "memory_bytes": parse_size("--memory", config.memory),
+        "overwrite": config.overwrite,
+        "part": _part(config.part),
+    }
+    return {
+        "inputs": expand_inputs(config.inputs),
+        "output": str(config.output),
+        "tokenizer": str(config.tokenizer),
+        "recipe": recipe,
+        "run": run,
+    }
 
 
 def expand_inputs(patterns: tuple[str, ...]) -> list[str]:
@@ -78,7 +165,7 @@ def expand_inputs(patterns: tuple[str, ...]) -> list[str]:
         ConfigError: when there is no pattern, or one that matches no file.
     """
     if not patterns:
-        raise ConfigError("no INPUT: name at least one .jsonl, .jsonl.gz or .parquet file")
+        raise ConfigError("no INPUT: name at least one .jsonl, .jsonl.gz, .jsonl.zst or .parquet file")
     files = []
     for pattern in patterns:
         # A name that exists is a file even if it contains a bracket.
@@ -89,92 +176,42 @@ def expand_inputs(patterns: tuple[str, ...]) -> list[str]:
     return files
 
 
-def _build(config: BuildShardsConfig, inputs: list[str], workers: int) -> dict[str, Any]:
-    options = {
-        "inputs": inputs,
-        "output": str(config.output),
-        "tokenizer": str(config.tokenizer),
-        "max_length": _not_negative("--max-length", config.max_length),
-        "verify": config.verify,
-        "stop_token": config.stop_token,
-        "workers": _not_negative("--workers", workers),
-        "seed": _not_negative("--seed", config.seed),
-        "overwrite": config.overwrite,
-    }
-    with _ProgressBar() as bar:
-        manifest = json.loads(build_shards(json.dumps(options), bar.update))
-    if not isinstance(manifest, dict):
-        raise DataError(f"{config.output / MANIFEST_FILE}: not an object")
-    return manifest
+def parse_size(option: str, text: str) -> int:
+    """Bytes of a size such as `512MiB` or `2GB`.
+
+    Raises:
+        ConfigError: when `text` is not a size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _UNITS:
+        raise ConfigError(f"{option} {text!r} is not a size; write for example 512MiB or 2GiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _columns(entries: tuple[str, ...], option: str) -> dict[str, str]:
+    fields = ("message", "prompt", "response", "answer", "id", "query_id")
+    columns: dict[str, str] = {}
+    for entry in entries:
+        field, _, column = entry.partition("=")
+        if field not in fields or not column or field in columns:
+            raise ConfigError(f"{option} {entry!r}: write FIELD=COLUMN, each field once, with one of {', '.join(fields)}")
+        columns[field] = column
+    return columns
+
+
+def _part(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None:
+        raise ConfigError(f"--part {text!r}: write K/N, for example 3/8")
+    return [int(match[1]), int(match[2])]
 
 
 def _not_negative(option: str, value: int) -> int:
     if value < 0:
         raise ConfigError(f"{option} {value} is negative; use 0 or more")
     return value
-
-
-class _ProgressBar:
-    """A tqdm bar on a terminal, else a plain line at every tenth of the input."""
-
-    def __enter__(self) -> "_ProgressBar":
-        self._bar = tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty())
-        self._next_tenth = 1
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._bar.close()
-
-    def update(self, done: int, total: int) -> None:
-        """`done` of `total` bytes of input are in the shards or rejected."""
-        if not self._bar.disable:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)
-        elif done * 10 >= total * self._next_tenth:
-            print(f"{done / max(total, 1):.0%} of {total} input bytes", flush=True)
-            self._next_tenth = done * 10 // max(total, 1) + 1
-
-
-def _print_plan(config: BuildShardsConfig, inputs: list[str], workers: int, tokenizer: ChatTokenizer) -> None:
-    if config.stop_token is None:
-        stop = f"{tokenizer.eos_token!r} (id {tokenizer.eos_id}, the eos_token of tokenizer_config.json)"
-    else:
-        stop = f"{config.stop_token!r} (from --stop-token)"
-    print(f"inputs       {len(inputs)} file(s): {', '.join(inputs[:3])}{', ...' if len(inputs) > 3 else ''}")
-    print(f"tokenizer    {config.tokenizer}: {tokenizer.vocab_size} ids, fingerprint {tokenizer.fingerprint[:16]}")
-    print(f"template     {tokenizer.template_source}")
-    print(f"stop token   {stop}")
-    print(f"over length  rejected when above {config.max_length} tokens")
-    print(f"verify       {config.verify}")
-    print(f"workers      {workers}{'' if config.workers is not None else ' (one for each core)'}", flush=True)
-
-
-def _print_sample(reader: ShardReader, tokenizer: ChatTokenizer) -> None:
-    """Show sample 0 as it stands in the shards, each span with its kind."""
-    sample = reader.sample(0)
-    boundaries = [0, *(i for i in range(1, len(sample.trained)) if sample.trained[i] != sample.trained[i - 1])]
-    print("sample 0, read back from the shards:")
-    for start, end in zip(boundaries, [*boundaries[1:], len(sample.tokens)], strict=True):
-        kind = "trained" if sample.trained[start] else "masked "
-        text = repr(tokenizer.decode(sample.tokens[start:end].tolist()))
-        if len(text) > 2 * _SHOWN_CHARS:
-            text = f"{text[:_SHOWN_CHARS]} ... {text[-_SHOWN_CHARS:]}"
-        print(f"  {kind} {end - start:6d} tokens  {text}")
-
-
-def _print_account(output: Path, manifest: dict[str, Any]) -> None:
-    counts, lengths = manifest["counts"], manifest["lengths"]
-    print(f"rows         {counts['rows_read']} read = {counts['rows_kept']} kept + {counts['rows_rejected']} rejected")
-    for reason, count in counts["rejected_by_reason"].items():
-        print(f"  rejected   {count:8d} {reason}")
-    if counts["blank_lines"]:
-        print(f"blank lines  {counts['blank_lines']} skipped")
-    if counts["stop_inside_response"]:
-        print(f"warning      {counts['stop_inside_response']} response(s) contain the stop token before their end")
-    print(f"tokens       {manifest['tokens']}, of these trained {manifest['trained_tokens']}")
-    print(f"lengths      {lengths['min']} to {lengths['max']} tokens")
-    print(f"fingerprint  {manifest['fingerprint']}")
-    print(f"shards       {output}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,15 @@
 pub mod answer;
 pub mod build;
 pub mod config;
+mod conversation;
+mod duplicates;
 pub mod error;
 pub mod filters;
 pub mod indexed;
+mod join;
 pub mod manifest;
 pub mod output;
+pub mod reason;
 pub mod rows;
 pub mod sample;
 pub mod template;

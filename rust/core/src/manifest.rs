@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 
-use crate::config::Verify;
+use crate::config::Recipe;
 use crate::tokenizer::hex;
 
 /// Name of the format, and its version: a reader refuses others.
 pub const FORMAT: &str = "megatron-sft-shards";
 /// Changes whenever a reader of the former version would misread a folder.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Changes whenever the same rows and options would give other samples; part of the fingerprint.
-const POLICY_VERSION: u32 = 1;
+const POLICY_VERSION: u32 = 2;
 
 /// Buckets of the length histogram.
 const BUCKETS: usize = 32;
@@ -35,8 +36,12 @@ pub struct Manifest {
     pub tokens: u64,
     /// Tokens of trained sequences.
     pub trained_tokens: u64,
+    /// The shards, in the order of their samples.
+    pub shards: Vec<ShardRecord>,
     /// What became of the rows.
     pub counts: Counts,
+    /// Kept rows that are worth mentioning, by what for.
+    pub notices: BTreeMap<String, NoticeRecord>,
     /// Lengths of the samples, in tokens.
     pub lengths: Lengths,
     /// Token that ends every response.
@@ -53,10 +58,10 @@ pub struct Manifest {
     pub template_source: String,
     /// sha256 of the chat template.
     pub template_sha256: String,
-    /// Element type of `samples.bin`.
+    /// Element type of the `.bin` files.
     pub dtype: String,
-    /// The options that decide over the content.
-    pub configuration: Configuration,
+    /// The options that decide over the content, see [`configuration`].
+    pub configuration: Value,
     /// The input files, in order.
     pub inputs: Vec<InputRecord>,
     /// Size and hash of every other file of the folder.
@@ -76,8 +81,28 @@ pub struct Counts {
     pub rejected_by_reason: BTreeMap<String, u64>,
     /// Lines of white space, which are no rows.
     pub blank_lines: u64,
-    /// Kept samples whose response contains the stop id before its end.
-    pub stop_inside_response: u64,
+}
+
+/// One pair of `.bin` and `.idx` files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// Their name without the ending.
+    pub prefix: String,
+    /// Documents.
+    pub num_samples: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Tokens of trained sequences.
+    pub trained_tokens: u64,
+}
+
+/// Kept rows that were noticed for the same thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeRecord {
+    /// How many.
+    pub count: u64,
+    /// The row's id, or file and line, of the first one.
+    pub first: String,
 }
 
 /// Lengths of the samples, prompt, response and stop token together.
@@ -108,21 +133,6 @@ impl Lengths {
     }
 }
 
-/// The options that decide over the content of the shards.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Configuration {
-    /// Most tokens of a sample.
-    pub max_length: usize,
-    /// What happens to longer ones.
-    pub over_length: String,
-    /// Which check the answers had to pass.
-    pub verify: Verify,
-    /// The stop token where one was named.
-    pub stop_token: Option<String>,
-    /// Recorded; no step draws at random.
-    pub seed: u64,
-}
-
 /// One input file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InputRecord {
@@ -147,24 +157,41 @@ pub struct FileRecord {
     pub sha256: String,
 }
 
+/// The options as the manifest shows them: files stand there by name and content, not by where they lie.
+pub fn configuration(recipe: &Recipe, files: &[(String, String)]) -> Value {
+    let mut value = serde_json::to_value(recipe).expect("options are plain data");
+    for place in ["/filters/decontaminate", "/join/files"] {
+        if let Some(listed) = value.pointer_mut(place).filter(|listed| !listed.is_null()) {
+            *listed = Value::Null;
+        }
+    }
+    if !files.is_empty() {
+        value["files"] = files.iter().map(|(name, sha256)| json!({"name": name, "sha256": sha256})).collect();
+    }
+    value
+}
+
 /// The fingerprint: everything that decides which samples come out, and nothing else.
-pub fn fingerprint(
+pub fn fingerprint<'a>(
     tokenizer_fingerprint: &str,
     stop_id: u32,
-    configuration: &Configuration,
-    inputs: &[InputRecord],
+    configuration: &Value,
+    inputs: impl Iterator<Item = &'a str>,
 ) -> String {
+    let mut options = configuration.clone();
+    if let Some(options) = options.as_object_mut() {
+        // Where a shard ends changes no sample.
+        options.remove("shard_tokens");
+    }
     let mut hash = Sha256::new();
     let mut part = |name: &str, value: &str| hash.update(format!("{name}={value}\n"));
     part("format", &FORMAT_VERSION.to_string());
     part("policy", &POLICY_VERSION.to_string());
     part("tokenizer", tokenizer_fingerprint);
     part("stop_id", &stop_id.to_string());
-    part("max_length", &configuration.max_length.to_string());
-    part("over_length", &configuration.over_length);
-    part("verify", &format!("{:?}", configuration.verify));
-    for input in inputs {
-        part("input", &input.sha256);
+    part("configuration", &options.to_string());
+    for sha256 in inputs {
+        part("input", sha256);
     }
     hex(&hash.finalize())
 }

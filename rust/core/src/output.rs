@@ -1,11 +1,10 @@
 //! The output folder: it is valid exactly when it holds a manifest.
 //!
-//! Files are written under a temporary name, synced, renamed, and the manifest comes last. A build that dies leaves only
-//! files that the next one recognises and removes. A lock keeps two builds out of one folder; the system drops it with
-//! its process.
+//! Files are written under temporary names until the build is complete; then they are synced and renamed, and the
+//! manifest comes last. A lock keeps two builds out of one folder; the system drops it with its process.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use fs4::fs_std::FileExt;
@@ -16,17 +15,14 @@ use crate::manifest::{FileRecord, Manifest};
 use crate::rows::sha256_of_file;
 use crate::tokenizer::hex;
 
-/// Ids of all sequences.
-pub const BIN: &str = "samples.bin";
-/// Index of the sequences.
-pub const IDX: &str = "samples.idx";
 /// One line for each row that is not kept.
 pub const REJECTS: &str = "rejects.jsonl";
 /// Written last: makes the folder valid.
 pub const MANIFEST: &str = "manifest.json";
+/// Ending of files that are not complete, or belong to a build that is not.
+pub const PARTIAL: &str = ".partial";
 
-const FILES: [&str; 4] = [MANIFEST, BIN, IDX, REJECTS];
-const PARTIAL: &str = ".partial";
+const BUFFER: usize = 1 << 18;
 
 /// A locked output folder.
 #[derive(Debug)]
@@ -38,23 +34,31 @@ pub struct OutputFolder {
 }
 
 impl OutputFolder {
-    /// Creates the folder where needed and locks it.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Creates the folder where needed and locks it: for this build alone, or `shared` with builds of other parts.
+    pub fn open(path: &Path, shared: bool) -> Result<Self> {
         let created = !path.exists();
         std::fs::create_dir_all(path).map_err(Error::io(path, "create the folder"))?;
         let handle = File::open(path).map_err(Error::io(path, "open the folder"))?;
-        if !handle.try_lock_exclusive().map_err(Error::io(path, "lock the folder"))? {
+        // Named in full: newer versions of Rust have a method of the same name.
+        let locked =
+            if shared { FileExt::try_lock_shared(&handle) } else { FileExt::try_lock_exclusive(&handle) };
+        if !locked.map_err(Error::io(path, "lock the folder"))? {
             return Err(Error::output(path, "another build is writing here; wait for it or choose another --output"));
         }
         Ok(Self { path: path.to_path_buf(), handle, created })
     }
 
-    /// The manifest when the folder already holds undamaged shards of this fingerprint, None when it is free to use.
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The manifest when the folder already holds undamaged shards of this fingerprint, None when it holds none.
     ///
-    /// Fails when it holds others and `overwrite` is false.
-    pub fn existing(&self, fingerprint: &str, overwrite: bool) -> Result<Option<String>> {
+    /// Fails when it holds others.
+    pub fn existing(&self, fingerprint: &str, shard_tokens: u64) -> Result<Option<String>> {
         let path = self.path.join(MANIFEST);
-        if overwrite || !path.exists() {
+        if !path.exists() {
             return Ok(None);
         }
         let refuse = |why: String| {
@@ -70,6 +74,9 @@ impl OutputFolder {
                 manifest.fingerprint
             ));
         }
+        if manifest.configuration["shard_tokens"] != shard_tokens {
+            return refuse("holds the same samples in shards of another size".to_string());
+        }
         for (name, record) in &manifest.files {
             let file = self.path.join(name);
             if !file.is_file() || sha256_of_file(&file)? != record.sha256 {
@@ -79,32 +86,62 @@ impl OutputFolder {
         Ok(Some(text))
     }
 
-    /// Removes what a former or a killed build left, the manifest first, so the folder is never valid by half.
+    /// Removes everything that builds leave, the manifest first, so that the folder is never valid by half.
     pub fn clear(&self) -> Result<()> {
-        for name in FILES {
-            for name in [name.to_string(), format!("{name}{PARTIAL}")] {
-                let path = self.path.join(name);
-                if path.exists() {
-                    std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
-                }
+        remove(&self.path.join(MANIFEST))?;
+        for entry in std::fs::read_dir(&self.path).map_err(Error::io(&self.path, "list"))? {
+            let entry = entry.map_err(Error::io(&self.path, "list"))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let ours = name.ends_with(PARTIAL) || name == REJECTS || name.ends_with(".journal") || is_shard(&name);
+            if ours {
+                remove(&entry.path())?;
             }
         }
         self.sync()
     }
 
     /// Starts a file under its temporary name.
-    pub fn create(&self, name: &'static str) -> Result<OutputFile> {
-        let partial = self.path.join(format!("{name}{PARTIAL}"));
-        let file = File::create(&partial).map_err(Error::io(&partial, "create"))?;
+    pub fn create(&self, name: &str) -> Result<OutputFile> {
+        let path = self.partial(name);
+        let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+        Ok(OutputFile { name: name.to_string(), path, file, buffer: Vec::new(), hash: Sha256::new(), size: 0 })
+    }
+
+    /// Goes on with a file of which `size` bytes count; more is cut off.
+    ///
+    /// Fails when the file is shorter.
+    pub fn reopen(&self, name: &str, size: u64) -> Result<OutputFile> {
+        let path = self.partial(name);
+        let mut file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io(&path, "open"))?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut left = size;
+        while left > 0 {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = file.read(&mut buffer[..most]).map_err(Error::io(&path, "read"))?;
+            if count == 0 {
+                let message = format!("is shorter than the {size} bytes that were written; start over with --overwrite");
+                return Err(Error::output(&path, message));
+            }
+            hash.update(&buffer[..count]);
+            left -= count as u64;
+        }
+        file.set_len(size).map_err(Error::io(&path, "cut"))?;
+        file.seek(SeekFrom::Start(size)).map_err(Error::io(&path, "read"))?;
+        Ok(OutputFile { name: name.to_string(), path, file, buffer: Vec::new(), hash, size })
+    }
+
+    /// Gives a complete file its name.
+    pub fn publish(&self, name: &str) -> Result<()> {
         let place = self.path.join(name);
-        Ok(OutputFile {
-            name,
-            partial,
-            place,
-            file: BufWriter::with_capacity(1 << 20, file),
-            hash: Sha256::new(),
-            size: 0,
-        })
+        std::fs::rename(self.partial(name), &place).map_err(Error::io(&place, "rename to"))
+    }
+
+    /// The temporary name of a file.
+    pub fn partial(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}{PARTIAL}"))
     }
 
     /// Makes renames and removals durable.
@@ -112,25 +149,47 @@ impl OutputFolder {
         self.handle.sync_all().map_err(Error::io(&self.path, "sync the folder"))
     }
 
-    /// After a failed build: removes temporary files, and the folder too where this build made it and nothing is left.
+    /// After a build that keeps nothing: removes what it wrote, and the folder too where this build made it.
     pub fn abandon(self) {
-        for name in FILES {
-            // A failure here has a cause that was reported already; the next build removes the rest.
-            let _ = std::fs::remove_file(self.path.join(format!("{name}{PARTIAL}")));
-        }
+        // A failure here has a cause that is reported already; the next build removes the rest.
+        let _ = self.clear();
         if self.created {
             let _ = std::fs::remove_dir(&self.path);
         }
     }
 }
 
+fn is_shard(name: &str) -> bool {
+    name.strip_prefix("samples-").and_then(|rest| rest.split_once('.')).is_some_and(|(number, ending)| {
+        number.bytes().all(|byte| byte.is_ascii_digit()) && (ending == "bin" || ending == "idx")
+    })
+}
+
+/// Removes a file or folder, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file at once: under a temporary name, synced, renamed.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = path.with_extension("new.partial");
+    let mut file = File::create(&partial).map_err(Error::io(&partial, "create"))?;
+    file.write_all(bytes).map_err(Error::io(&partial, "write"))?;
+    file.sync_all().map_err(Error::io(&partial, "sync"))?;
+    std::fs::rename(&partial, path).map_err(Error::io(path, "rename to"))
+}
+
 /// A file under its temporary name, hashed while it is written.
 #[derive(Debug)]
 pub struct OutputFile {
-    name: &'static str,
-    partial: PathBuf,
-    place: PathBuf,
-    file: BufWriter<File>,
+    name: String,
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
     hash: Sha256,
     size: u64,
 }
@@ -138,17 +197,35 @@ pub struct OutputFile {
 impl OutputFile {
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::io(&self.partial, "write"))?;
-        self.hash.update(bytes);
         self.size += bytes.len() as u64;
+        if bytes.len() >= BUFFER {
+            self.flush()?;
+            return self.put(bytes);
+        }
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
+        }
         Ok(())
     }
 
-    /// Syncs the file and gives it its name; returns name and record for the manifest.
-    pub fn commit(mut self) -> Result<(String, FileRecord)> {
-        self.file.flush().map_err(Error::io(&self.partial, "write"))?;
-        self.file.get_ref().sync_all().map_err(Error::io(&self.partial, "sync"))?;
-        std::fs::rename(&self.partial, &self.place).map_err(Error::io(&self.place, "rename to"))?;
-        Ok((self.name.to_string(), FileRecord { size: self.size, sha256: hex(&self.hash.finalize()) }))
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.file.write_all(bytes).map_err(Error::io(&self.path, "write"))
+    }
+
+    /// Hands everything to the system; returns the bytes written so far.
+    pub fn flush(&mut self) -> Result<u64> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.put(&buffer)?;
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(self.size)
+    }
+
+    /// Ends the file; returns its name, its record for the manifest, and the open file, which is still to be synced.
+    pub fn finish(mut self) -> Result<(String, FileRecord, File)> {
+        self.flush()?;
+        Ok((self.name, FileRecord { size: self.size, sha256: hex(&self.hash.finalize()) }, self.file))
     }
 }

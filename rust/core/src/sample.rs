@@ -1,110 +1,215 @@
-//! From a row to a sample: rendered, tokenized, measured, verified, or rejected with a reason.
+//! From a row to a sample: rendered, tokenized, measured, filtered, verified, or rejected with a reason.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::Verify;
-use crate::error::Error;
+use crate::config::{OverLength, Recipe, TrainTurns, Verify};
+use crate::conversation::{self, Draft};
+use crate::error::Result as CoreResult;
+use crate::filters::{self, Candidate, Filter};
+use crate::join::JoinedResponses;
+use crate::reason::{Reason, Rejection};
 use crate::rows::{Answer, Fields};
-use crate::tokenizer::ChatTokenizer;
+use crate::tokenizer::{ChatTokenizer, Scratch};
 use crate::verify::{verify_countdown, verify_math, Failure};
 
-/// Why a row is not in the shards. The serialized names are part of the format of `rejects.jsonl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// Reason and detail of a rejection, before the row's id is known.
+pub(crate) type Refusal = (Reason, String);
+
+/// What a kept row is worth mentioning for; each is counted in the manifest with the first row's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// The line is not JSON, or repeats a field.
-    MalformedJson,
-    /// The line is not UTF-8.
-    InvalidUtf8,
-    /// A field that is needed is absent or null.
-    MissingField,
-    /// A field has a type that it must not have.
-    WrongType,
-    /// The response has nothing but white space.
-    EmptyResponse,
-    /// The chat template or the tokenizer failed on this row.
-    TemplateError,
-    /// Prompt, response and stop token together exceed the length limit.
-    TooLong,
-    /// Verification needs an answer and the row has none.
-    MissingAnswer,
-    /// No complete box after the trace.
-    NoBoxedAnswer,
-    /// The boxed answer is wrong.
-    WrongAnswer,
+pub enum Notice {
+    /// The response contains the stop token before its end.
+    StopInsideResponse,
+    /// The end of the response was cut, and with it the stop token.
+    Truncated,
+    /// The template drops the reasoning of earlier turns; they are context only.
+    EarlierReasoningDropped,
 }
 
-/// A row that is not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// Why, in one word.
-    pub reason: Reason,
-    /// Why, in a sentence with the offending value.
-    pub detail: String,
-    /// The row's id, where it has one.
-    pub id: Option<String>,
+impl Notice {
+    /// Name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Notice::StopInsideResponse => "stop_inside_response",
+            Notice::Truncated => "truncated",
+            Notice::EarlierReasoningDropped => "earlier_reasoning_dropped_by_template",
+        }
+    }
 }
 
-/// A row that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A row that no check of its own drops. Its ids stand in the buffer of the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Ids of the rendered prompt: not trained.
-    pub prompt: Vec<u32>,
-    /// Ids of the response and, last, the stop id: trained.
-    pub response: Vec<u32>,
-    /// Whether the stop id occurs before the end of the response.
-    pub stop_inside: bool,
+    /// The row's own label.
+    pub id: Option<String>,
+    /// Tokens of each sequence, alternating masked and trained.
+    pub sequences: Vec<u32>,
+    /// Hash of rendered prompt and responses.
+    pub content: u128,
+    /// Hash of what rows with the same query share.
+    pub query: u128,
+    /// What the row is mentioned for.
+    pub notices: Vec<Notice>,
 }
 
 impl Sample {
     /// Tokens in all.
     pub fn num_tokens(&self) -> usize {
-        self.prompt.len() + self.response.len()
+        self.sequences.iter().map(|length| *length as usize).sum()
+    }
+
+    /// Tokens of trained sequences.
+    pub fn trained_tokens(&self) -> usize {
+        self.sequences.iter().skip(1).step_by(2).map(|length| *length as usize).sum()
     }
 }
 
-/// What decides whether a row is kept, and how it is written.
+/// What decides whether a row is kept, and how it is written. Shared by all workers.
 #[derive(Debug)]
 pub struct Policy<'a> {
     /// Renders and tokenizes.
     pub tokenizer: &'a ChatTokenizer,
     /// Ends every response.
     pub stop_id: u32,
-    /// Most tokens of a sample.
-    pub max_length: usize,
-    /// Which check the answers have to pass.
-    pub verify: Verify,
+    /// The options.
+    pub recipe: &'a Recipe,
+    filters: Vec<Box<dyn Filter>>,
+    joined: Option<JoinedResponses>,
 }
 
-impl Policy<'_> {
-    /// Makes the sample of a row.
-    pub fn apply(&self, fields: &Fields) -> Result<Sample, Rejection> {
-        self.try_apply(fields).map_err(|(reason, detail)| Rejection { reason, detail, id: fields.id.clone() })
+/// What a worker keeps from row to row.
+#[derive(Debug)]
+pub struct Worker {
+    /// Cache and buffers of the tokenizer.
+    pub scratch: Scratch,
+}
+
+impl<'a> Policy<'a> {
+    /// Prepares the filters.
+    pub fn new(
+        tokenizer: &'a ChatTokenizer,
+        stop_id: u32,
+        recipe: &'a Recipe,
+        joined: Option<JoinedResponses>,
+    ) -> CoreResult<Self> {
+        Ok(Self { tokenizer, stop_id, recipe, filters: filters::make(&recipe.filters)?, joined })
     }
 
-    fn try_apply(&self, fields: &Fields) -> Result<Sample, (Reason, String)> {
-        let check = Check::new(self.verify, fields.answer.as_ref())?;
-        let failed = |error: Error| (Reason::TemplateError, error.to_string());
-        let rendered = self.tokenizer.render(&fields.messages, true).map_err(failed)?;
-        let prompt = self.tokenizer.encode(&rendered).map_err(failed)?;
-        if prompt.is_empty() {
-            // Without context there is no position that could predict the first trained token.
-            return Err((Reason::TemplateError, "the chat template rendered an empty prompt".to_string()));
+    /// A worker's own part.
+    pub fn worker(&self) -> Worker {
+        Worker { scratch: self.tokenizer.scratch() }
+    }
+
+    /// Makes the sample of a row and appends its ids to `ids`, or leaves `ids` as they were.
+    pub fn apply(&self, fields: Fields<'_>, worker: &mut Worker, ids: &mut Vec<u32>) -> Result<Sample, Rejection> {
+        let (id, start) = (fields.id.clone(), ids.len());
+        self.try_apply(fields, worker, ids).map_err(|(reason, detail)| {
+            ids.truncate(start);
+            Rejection { reason, detail, id }
+        })
+    }
+
+    fn try_apply(&self, mut fields: Fields<'_>, worker: &mut Worker, ids: &mut Vec<u32>) -> Result<Sample, Refusal> {
+        self.transform(&mut fields)?;
+        let check = Check::new(self.recipe.verify, fields.answer.as_ref())?;
+        let start = ids.len();
+        let draft = match self.recipe.train_turns {
+            TrainTurns::Last => conversation::last_turn(self, &fields, worker, ids)?,
+            TrainTurns::All => conversation::all_turns(self, &fields, worker, ids)?,
+        };
+        let mut notices = draft.notices.clone();
+        let Draft { mut sequences, .. } = draft;
+        self.limit(&mut sequences, ids, start, &mut notices)?;
+        self.filter(&fields, &draft.rendered, &sequences, &ids[start..])?;
+        check.run(&fields.response).map_err(refusal)?;
+        let query = fields.query_id.as_deref().map_or_else(
+            || xxh3_128(draft.rendered.as_bytes()),
+            |query| xxh3_128(query.as_bytes()),
+        );
+        Ok(Sample { id: fields.id, sequences, content: content_hash(&draft.rendered, &fields.response), query, notices })
+    }
+
+    /// Joins, cuts and appends as the options say.
+    fn transform(&self, fields: &mut Fields<'_>) -> Result<(), Refusal> {
+        if let Some(joined) = &self.joined {
+            let response = joined.get(fields).ok_or_else(|| {
+                (Reason::NO_JOINED_RESPONSE, "no row of the --join files has this query".to_string())
+            })?;
+            fields.response = Cow::Owned(response.to_string());
         }
-        let mut response = self.tokenizer.encode(&fields.response).map_err(failed)?;
-        let stop_inside = response.contains(&self.stop_id);
-        response.push(self.stop_id);
-        let sample = Sample { prompt, response, stop_inside };
-        if sample.num_tokens() > self.max_length {
-            let detail = format!("{} tokens, the limit is {}", sample.num_tokens(), self.max_length);
-            return Err((Reason::TooLong, detail));
+        if self.recipe.strip_think {
+            if let Some((_, answer)) = fields.response.rsplit_once("</think>") {
+                fields.response = Cow::Owned(answer.trim_start().to_string());
+            }
         }
-        check.run(&fields.response).map_err(|failure| match failure {
-            Failure::NoBoxedAnswer => (Reason::NoBoxedAnswer, "no \\boxed{...} after the trace".to_string()),
-            Failure::WrongAnswer(detail) => (Reason::WrongAnswer, detail),
-        })?;
-        Ok(sample)
+        if fields.response.trim().is_empty() {
+            return Err((Reason::EMPTY_RESPONSE, "nothing is left of the response".to_string()));
+        }
+        if !self.recipe.prompt_suffix.is_empty() {
+            fields.append_to_question(&self.recipe.prompt_suffix);
+        }
+        Ok(())
+    }
+
+    /// Rejects or cuts a sample that is too long.
+    fn limit(
+        &self,
+        sequences: &mut [u32],
+        ids: &mut Vec<u32>,
+        start: usize,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Refusal> {
+        let (tokens, most) = (ids.len() - start, self.recipe.max_length);
+        if tokens <= most {
+            return Ok(());
+        }
+        let last = sequences.last_mut().map_or(0, |length| {
+            *length = (*length as usize).saturating_sub(tokens - most) as u32;
+            *length
+        });
+        if self.recipe.over_length == OverLength::Reject || last == 0 {
+            return Err((Reason::TOO_LONG, format!("{tokens} tokens, the limit is {most}")));
+        }
+        ids.truncate(start + most);
+        notices.push(Notice::Truncated);
+        Ok(())
+    }
+
+    fn filter(&self, fields: &Fields<'_>, rendered: &str, sequences: &[u32], ids: &[u32]) -> Result<(), Refusal> {
+        let response_tokens = sequences.last().map_or(0, |length| *length as usize);
+        let (before, response) = ids.split_at(ids.len() - response_tokens);
+        let candidate = Candidate {
+            question: fields.question(),
+            response: &fields.response,
+            response_ids: response.strip_suffix(&[self.stop_id]).unwrap_or(response),
+            prompt_tokens: before.len(),
+            prompt_opens_think: rendered.trim_end().ends_with("<think>"),
+        };
+        for filter in &self.filters {
+            if let Some(detail) = filter.check(&candidate) {
+                return Err((Reason::named(filter.reason()), detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same for two rows exactly when prompt and response are the same text.
+fn content_hash(prompt: &str, response: &str) -> u128 {
+    // Each part is hashed by itself, so that ("ab", "c") and ("a", "bc") differ.
+    let parts = [xxh3_128(prompt.as_bytes()).to_le_bytes(), xxh3_128(response.as_bytes()).to_le_bytes()];
+    xxh3_128(&parts.concat())
+}
+
+fn refusal(failure: Failure) -> Refusal {
+    match failure {
+        Failure::NoBoxedAnswer => (Reason::NO_BOXED_ANSWER, "no \\boxed{...} after the trace".to_string()),
+        Failure::WrongAnswer(detail) => (Reason::WRONG_ANSWER, detail),
     }
 }
 
@@ -116,19 +221,19 @@ enum Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(verify: Verify, answer: Option<&'a Answer>) -> Result<Self, (Reason, String)> {
+    fn new(verify: Verify, answer: Option<&'a Answer>) -> Result<Self, Refusal> {
         if verify == Verify::None {
             return Ok(Check::None);
         }
-        let missing = || (Reason::MissingAnswer, "verification needs the field answer".to_string());
+        let missing = || (Reason::MISSING_ANSWER, "verification needs the known answer".to_string());
         match (verify, answer.ok_or_else(missing)?) {
             (Verify::Math, Answer::Text(text)) => Ok(Check::Math(text)),
             (Verify::Math, other) => {
-                Err((Reason::WrongType, format!("answer must be a string or number, found {}", describe(other))))
+                Err((Reason::WRONG_TYPE, format!("answer must be a string or number, found {}", describe(other))))
             }
             (_, Answer::Object(object)) => countdown_task(object),
             (_, other) => Err((
-                Reason::WrongType,
+                Reason::WRONG_TYPE,
                 format!("answer must be an object with numbers and target, found {}", describe(other)),
             )),
         }
@@ -143,8 +248,8 @@ impl<'a> Check<'a> {
     }
 }
 
-fn countdown_task(object: &Map<String, Value>) -> Result<Check<'static>, (Reason, String)> {
-    let wrong = |what: &str| (Reason::WrongType, format!("answer.{what}"));
+fn countdown_task(object: &Map<String, Value>) -> Result<Check<'static>, Refusal> {
+    let wrong = |what: &str| (Reason::WRONG_TYPE, format!("answer.{what}"));
     let target = object.get("target").and_then(Value::as_i64).ok_or_else(|| wrong("target must be an integer"))?;
     let numbers = object.get("numbers").and_then(Value::as_array);
     let numbers = numbers.ok_or_else(|| wrong("numbers must be a list of integers"))?;

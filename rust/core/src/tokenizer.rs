@@ -27,6 +27,8 @@ pub struct ChatTokenizer {
     pub eos_token: String,
     /// Id of [`Self::eos_token`].
     pub eos_id: u32,
+    /// Id of the token that `tokenizer_config.json` names as the beginning of a text.
+    pub bos_id: Option<u32>,
     /// The eos id first, then the further ones of `generation_config.json`: the ids that generation stops at.
     pub stop_ids: Vec<u32>,
     /// One more than the largest id, added tokens included.
@@ -73,6 +75,8 @@ impl ChatTokenizer {
         let eos_id = tokenizer.token_to_id(&eos_token).ok_or_else(|| {
             Error::tokenizer(&config_path, format!("eos_token {eos_token:?} is not a token of tokenizer.json"))
         })?;
+        let bos_token = special_tokens.iter().find(|(name, _)| name == "bos_token");
+        let bos_id = bos_token.and_then(|(_, token)| tokenizer.token_to_id(token));
         let (source, template_source) = read_template(folder, &config)?;
         let template = ChatTemplate::new(&source, special_tokens.clone())
             .map_err(|error| Error::tokenizer(&folder.join(&template_source), error.to_string()))?;
@@ -86,6 +90,7 @@ impl ChatTokenizer {
             template,
             eos_token,
             eos_id,
+            bos_id,
             template_source,
         })
     }
@@ -105,6 +110,24 @@ impl ChatTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// What a thread needs to encode.
+    pub fn scratch(&self) -> Scratch {
+        Scratch {}
+    }
+
+    /// Appends the ids of `text`, see [`Self::encode`].
+    pub fn encode_into(&self, text: &str, _scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<()> {
+        ids.extend_from_slice(&self.encode(text)?);
+        Ok(())
+    }
+
+    /// The special token that `text` begins with: its id and its bytes.
+    pub fn special_token_at_start(&self, text: &str) -> Option<(u32, usize)> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let found = added.into_iter().filter(|(_, token)| token.special && text.starts_with(&token.content));
+        found.map(|(id, token)| (id, token.content.len())).max_by_key(|(_, bytes)| *bytes)
+    }
+
     /// The text of `ids`, special tokens included.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.tokenizer.decode(ids, false).map_err(|error| Error::Encode(error.to_string()))
@@ -119,6 +142,10 @@ impl ChatTokenizer {
         })
     }
 }
+
+/// A thread's own buffers.
+#[derive(Debug)]
+pub struct Scratch {}
 
 /// The bytes of `tokenizer.json`, uncompressed.
 fn read_tokenizer_json(folder: &Path) -> Result<Vec<u8>> {

@@ -16,7 +16,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::shards::build_shards;
+    use crate::shards::{build_shards, preview_shards};
     #[pymodule_export]
     use crate::tokenizer::ChatTokenizer;
     #[pymodule_export]

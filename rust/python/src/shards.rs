@@ -1,6 +1,6 @@
 //! The function `build_shards`.
 
-use megatron_sft_core::build;
+use megatron_sft_core::build::{self, Status};
 use megatron_sft_core::config::BuildConfig;
 use pyo3::prelude::*;
 
@@ -14,8 +14,8 @@ pub(crate) fn build_shards(py: Python<'_>, config_json: &str, progress: Option<P
         serde_json::from_str(config_json).map_err(|error| message(py, format!("bad configuration: {error}")))?;
     let mut raised = None;
     let result = py.detach(|| {
-        build::build_shards(&config, &mut |done, total| {
-            Python::attach(|py| match report(py, progress.as_ref(), done, total) {
+        build::build_shards(&config, &mut |status| {
+            Python::attach(|py| match report(py, progress.as_ref(), status) {
                 Ok(()) => true,
                 Err(error) => {
                     raised = Some(error);
@@ -28,10 +28,19 @@ pub(crate) fn build_shards(py: Python<'_>, config_json: &str, progress: Option<P
     result.map_err(|error| raised.unwrap_or_else(|| to_python(py, &error)))
 }
 
-fn report(py: Python<'_>, progress: Option<&Py<PyAny>>, done: u64, total: u64) -> PyResult<()> {
+/// Processes rows until one passes and returns it as JSON; writes nothing.
+#[pyfunction]
+pub(crate) fn preview_shards(py: Python<'_>, config_json: &str) -> PyResult<String> {
+    let config: BuildConfig =
+        serde_json::from_str(config_json).map_err(|error| message(py, format!("bad configuration: {error}")))?;
+    py.detach(|| build::preview(&config)).map_err(|error| to_python(py, &error))
+}
+
+fn report(py: Python<'_>, progress: Option<&Py<PyAny>>, status: &Status) -> PyResult<()> {
     py.check_signals()?;
     if let Some(progress) = progress {
-        progress.call1(py, (done, total))?;
+        let status = serde_json::to_string(status).map_err(|error| message(py, error.to_string()))?;
+        progress.call1(py, (status,))?;
     }
     Ok(())
 }

@@ -13,10 +13,15 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader,
 use parquet::arrow::ProjectionMask;
 use serde_json::{Map, Value};
 
-use super::fields::{kind, Answer, RawFields, COLUMNS};
-use super::{reject, unreadable, Chunk, Fields, Input, Rows, CHUNK_ROWS};
+use super::block::{Chunk, Rows};
+use super::fields::{kind, Answer, RawFields, Text};
+use super::{reject, unreadable, Fields, Input};
+use crate::config::Columns;
 use crate::error::{Error, Result};
-use crate::sample::{Reason, Rejection};
+use crate::reason::{Reason, Rejection};
+
+/// Rows of a block: long traces, so few are enough.
+const BATCH_ROWS: usize = 64;
 
 /// The rows of one Parquet file.
 pub(super) struct Table {
@@ -28,19 +33,29 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn open(input: &Input) -> Result<Self> {
+    /// Starts at row `offset`, counted from 0.
+    pub(super) fn open(input: &Input, offset: u64, columns: &Columns) -> Result<Self> {
         let file = File::open(&input.path).map_err(Error::io(&input.path, "open"))?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
             .map_err(|error| unreadable(&input.path, error))?;
         let num_rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let columns = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
+        let names = [
+            &columns.message,
+            &columns.prompt,
+            &columns.response,
+            &columns.answer,
+            &columns.id,
+            &columns.query_id,
+        ];
+        let projection = ProjectionMask::columns(builder.parquet_schema(), names.map(String::as_str));
         let batches = builder
-            .with_projection(columns)
-            .with_batch_size(CHUNK_ROWS)
+            .with_projection(projection)
+            .with_offset(usize::try_from(offset).unwrap_or(usize::MAX))
+            .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(|error| unreadable(&input.path, error))?;
-        Ok(Self { path: input.path.clone(), size: input.size, num_rows, rows_done: 0, batches })
+        Ok(Self { path: input.path.clone(), size: input.size, num_rows, rows_done: offset, batches })
     }
 
     pub(super) fn next_chunk(&mut self, file: usize) -> Result<Option<Chunk>> {
@@ -52,38 +67,50 @@ impl Table {
             return Ok(None);
         };
         let batch = batch.map_err(|error| unreadable(&self.path, error))?;
-        let first = self.rows_done + 1;
+        let offset = self.rows_done;
         self.rows_done += batch.num_rows() as u64;
         let share = u128::from(self.size) * u128::from(self.rows_done) / u128::from(self.num_rows.max(1));
         let bytes_done = u64::try_from(share).unwrap_or(self.size);
-        Ok(Some(Chunk { file, blank_lines: 0, bytes_done, rows: Rows::Batch(first, batch) }))
+        Ok(Some(Chunk { file, offset, bytes_done, rows: Rows::Batch(batch) }))
     }
 }
 
 /// Converts one row of a batch.
-pub(super) fn parse_row(batch: &RecordBatch, row: usize) -> std::result::Result<Fields, Rejection> {
+pub(super) fn parse_row(
+    batch: &RecordBatch,
+    row: usize,
+    columns: &Columns,
+) -> std::result::Result<Fields<'static>, Rejection> {
     let value = |name: &str| -> std::result::Result<Option<Value>, Rejection> {
         let Some(column) = batch.column_by_name(name) else { return Ok(None) };
         match value_at(column.as_ref(), row) {
             Ok(Value::Null) => Ok(None),
             Ok(value) => Ok(Some(value)),
-            Err(data_type) => reject(Reason::WrongType, format!("{name} holds {data_type}, which no field can be")),
+            Err(data_type) => reject(Reason::WRONG_TYPE, format!("{name} holds {data_type}, which no field can be")),
         }
     };
-    let answer = value("answer")?.map(|answer| match answer {
+    let answer = value(&columns.answer)?.map(|answer| match answer {
         Value::String(text) => Answer::Text(text),
         Value::Number(number) => Answer::Text(number.to_string()),
         Value::Object(object) => Answer::Object(object),
         other => Answer::Other(kind(&other)),
     });
     let raw = RawFields {
-        message: value("message")?,
-        prompt: value("prompt")?,
-        response: value("response")?,
+        message: value(&columns.message)?,
+        prompt: value(&columns.prompt)?.map(text),
+        response: value(&columns.response)?.map(text),
         answer,
-        id: value("id")?,
+        id: value(&columns.id)?,
+        query_id: value(&columns.query_id)?,
     };
-    raw.check()
+    raw.check(columns)
+}
+
+fn text(value: Value) -> Text<'static> {
+    match value {
+        Value::String(text) => Text::Some(text.into()),
+        other => Text::Other(kind(&other)),
+    }
 }
 
 /// One cell as JSON; the error is an Arrow type that has no counterpart.
