@@ -45,7 +45,7 @@ class ProgressReport:
         self._terminal = sys.stderr.isatty()
         self._start = time.monotonic()
         self._stage_start = self._start
-        self._stage = ""
+        self._stage: str | None = None
         self._next_line = self._start + _LINE_INTERVAL_S
         self._width = 0
 
@@ -66,7 +66,8 @@ class ProgressReport:
         self._next_line = now + _LINE_INTERVAL_S
         status = json.loads(status_json)
         if status["stage"] != self._stage:
-            self._stage, self._stage_start = status["stage"], now
+            self._stage_start = now if self._stage is not None else self._start
+            self._stage = status["stage"]
         text = describe_status(status, now - self._stage_start)
         if self._terminal:
             print("\r" + text.ljust(self._width), end="", file=sys.stderr, flush=True)

@@ -103,12 +103,15 @@ def main(config: BuildShardsConfig) -> None:
         from megatron_sft.data import build_on_ray
 
         build_on_ray.process_files(options)
+    found = (config.output / "manifest.json").exists() and not config.overwrite
     with build_report.ProgressReport() as report:
         result: dict[str, Any] = json.loads(build_shards(json.dumps(options), report.update))
     if config.part is not None:
         print(f"part {config.part}: {len(result['files'])} file(s) are in {result['spool']}")
         print("when all parts are done, run the same command without --part")
         return
+    if found:
+        print(f"{config.output} already holds these shards (same fingerprint): kept as they are")
     build_report.print_first_sample(config.output, tokenizer)
     build_report.print_account(config.output, result)
 

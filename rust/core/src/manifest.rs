@@ -180,8 +180,11 @@ pub fn fingerprint<'a>(
 ) -> String {
     let mut options = configuration.clone();
     if let Some(options) = options.as_object_mut() {
-        // Where a shard ends changes no sample.
+        // Where a shard ends changes no sample, nor does the seed of a draw that is not made.
         options.remove("shard_tokens");
+        if options["select"] != "random-correct" && options["num_queries"].is_null() {
+            options.remove("seed");
+        }
     }
     let mut hash = Sha256::new();
     let mut part = |name: &str, value: &str| hash.update(format!("{name}={value}\n"));

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use megatron_sft_core::build::build_shards;
-use megatron_sft_core::config::{BuildConfig, Verify};
+use megatron_sft_core::config::{BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns, Verify};
 use megatron_sft_core::Error;
 use serde_json::{json, Map, Value};
 use tempfile::TempDir;
@@ -35,12 +35,25 @@ fn config(folder: &TempDir, rows: &str, workers: usize) -> BuildConfig {
         inputs: vec![input],
         output: path.join(format!("out{workers}")),
         tokenizer,
-        max_length: 10,
-        verify: Verify::None,
-        stop_token: None,
-        workers,
-        seed: 0,
-        overwrite: false,
+        recipe: Recipe {
+            max_length: 10,
+            over_length: OverLength::Reject,
+            verify: Verify::None,
+            stop_token: None,
+            seed: 0,
+            columns: Columns::default(),
+            train_turns: TrainTurns::Last,
+            strip_think: false,
+            prompt_suffix: String::new(),
+            join: None,
+            select: Select::All,
+            num_queries: None,
+            keep_duplicates: true,
+            near_duplicates: None,
+            filters: Default::default(),
+            shard_tokens: 1 << 30,
+        },
+        run: RunOptions { workers, memory_bytes: 1 << 30, overwrite: false, part: None },
     }
 }
 
@@ -57,10 +70,10 @@ fn files_byte_for_byte() {
     let folder = TempDir::new().unwrap();
     let rows = "{\"prompt\": \"ab\", \"response\": \"c\"}\n{\"prompt\": \"d\", \"response\": \"ef\"}\n";
     let config = config(&folder, rows, 1);
-    build_shards(&config, &mut |_, _| true).unwrap();
-    let bin = std::fs::read(config.output.join("samples.bin")).unwrap();
+    build_shards(&config, &mut |_| true).unwrap();
+    let bin = std::fs::read(config.output.join("samples-00000.bin")).unwrap();
     assert_eq!(int32(&bin), [0, 1, 2, STOP, 3, 4, 5, STOP]);
-    let idx = std::fs::read(config.output.join("samples.idx")).unwrap();
+    let idx = std::fs::read(config.output.join("samples-00000.idx")).unwrap();
     assert_eq!(&idx[..9], b"MMIDIDX\0\0");
     assert_eq!(int64(&idx[9..17]), [1]);
     assert_eq!(idx[17], 4);
@@ -84,11 +97,11 @@ fn order_and_account_for_any_number_of_workers() {
     let mut outputs = Vec::new();
     for workers in [1, 3, 8] {
         let config = config(&folder, &rows, workers);
-        let manifest: Value = serde_json::from_str(&build_shards(&config, &mut |_, _| true).unwrap()).unwrap();
+        let manifest: Value = serde_json::from_str(&build_shards(&config, &mut |_| true).unwrap()).unwrap();
         assert_eq!(manifest["counts"]["rows_read"], 900);
         assert_eq!(manifest["counts"]["rows_kept"], 800);
         assert_eq!(manifest["counts"]["blank_lines"], 100);
-        let files = ["samples.bin", "samples.idx", "rejects.jsonl", "manifest.json"];
+        let files = ["samples-00000.bin", "samples-00000.idx", "rejects.jsonl", "manifest.json"];
         outputs.push(files.map(|name| std::fs::read(config.output.join(name)).unwrap()));
     }
     assert_eq!(int32(&outputs[0][0])[..6], [0, 0, STOP, 1, 0, STOP]);
@@ -96,26 +109,59 @@ fn order_and_account_for_any_number_of_workers() {
 }
 
 #[test]
-fn a_cancelled_build_leaves_nothing() {
+fn a_cancelled_build_without_a_complete_shard_leaves_nothing() {
     let folder = TempDir::new().unwrap();
     let rows = "{\"prompt\": \"ab\", \"response\": \"c\"}\n".repeat(1000);
     let config = config(&folder, &rows, 2);
-    let mut calls = 0;
-    let result = build_shards(&config, &mut |done, total| {
-        assert!(done <= total);
-        calls += 1;
-        calls < 3
+    let result = build_shards(&config, &mut |status| {
+        assert!(status.bytes_done <= status.bytes_total);
+        false
     });
     assert!(matches!(result, Err(Error::Cancelled)));
-    assert_eq!(calls, 3);
     assert!(!config.output.exists());
+}
+
+#[test]
+fn a_build_goes_on_behind_its_last_complete_shard() {
+    let folder = TempDir::new().unwrap();
+    let letter = |i: usize| char::from(b'a' + u8::try_from(i % 26).unwrap());
+    let rows: String = (0..300)
+        .map(|i| match i % 7 {
+            5 => "bad\n\n".to_string(),
+            // Every letter pair repeats: duplicates are found across the interruption too.
+            _ => format!("{{\"prompt\": \"{}\", \"response\": \"{}\"}}\n", letter(i), letter(i / 26 % 4)),
+        })
+        .collect();
+    let mut whole = config(&folder, &rows, 1);
+    (whole.recipe.keep_duplicates, whole.recipe.shard_tokens) = (false, 20);
+    build_shards(&whole, &mut |_| true).unwrap();
+    let names = |path: &Path| -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let expected = names(&whole.output);
+    assert!(expected.len() > 10 && expected.contains(&"manifest.json".to_string()), "{expected:?}");
+
+    // The second input cannot be read: the build fails behind the first one.
+    let broken = folder.path().join("z.jsonl.gz");
+    std::fs::write(&broken, b"no gzip").unwrap();
+    let mut interrupted = whole.clone();
+    interrupted.output = folder.path().join("interrupted");
+    interrupted.inputs.push(broken);
+    assert!(build_shards(&interrupted, &mut |_| true).is_err());
+    let left = names(&interrupted.output);
+    assert!(left.contains(&"build.journal".to_string()) && !left.contains(&"manifest.json".to_string()), "{left:?}");
+    let other = build_shards(&BuildConfig { output: interrupted.output.clone(), ..whole.clone() }, &mut |_| true);
+    assert!(other.unwrap_err().to_string().contains("an unfinished build of other inputs"));
 }
 
 #[test]
 fn nothing_kept_is_an_error_that_counts_the_reasons() {
     let folder = TempDir::new().unwrap();
     let config = config(&folder, "bad\n{\"prompt\": \"abcdefghijk\", \"response\": \"c\"}\n", 2);
-    let error = build_shards(&config, &mut |_, _| true).unwrap_err().to_string();
+    let error = build_shards(&config, &mut |_| true).unwrap_err().to_string();
     assert!(error.contains("all 2 rows were rejected (1 malformed_json, 1 too_long)"), "{error}");
     assert!(error.contains("rows.jsonl:1"), "{error}");
 }

@@ -46,7 +46,14 @@ pub(super) fn build(plan: &Plan<'_>, overwrite: bool, progress: Progress<'_>) ->
         None => ShardSink::start(plan, &folder, selection)?,
     };
     let source = Source::all(plan, sink.account.position);
-    pool::run(plan, source, &mut sink, progress)?;
+    if let Err(error) = pool::run(plan, source, &mut sink, progress) {
+        let nothing_to_go_on_with = sink.shards.is_empty() && !plan.spool_folder().exists();
+        drop(sink);
+        if nothing_to_go_on_with {
+            folder.abandon();
+        }
+        return Err(error);
+    }
     if sink.account.counts.rows_kept == 0 {
         let error = sink.account.nothing_kept(plan.output());
         drop(sink);
