@@ -15,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from megatron_sft import cli
-from megatron_sft.data.build_shards import BuildShardsConfig, main
+from megatron_sft.data.build_shards import BuildShardsConfig, build_options, main
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import UserError
@@ -66,7 +66,8 @@ def test_a_sample_is_masked_prompt_and_trained_response(tiny_tokenizer: Path, tm
 
 def test_message_and_prompt_say_the_same(tiny_tokenizer: Path, tmp_path: Path) -> None:
     turns = {"message": [{"role": "user", "content": SUM["prompt"]}], "response": SUM["response"], "extra": {"a": 1}}
-    reader = build(tmp_path / "out", tiny_tokenizer, write_rows(tmp_path / "rows.jsonl", [SUM, turns]))
+    rows = write_rows(tmp_path / "rows.jsonl", [SUM, turns])
+    reader = build(tmp_path / "out", tiny_tokenizer, rows, keep_duplicates=True)
     assert reader.sample(0).tokens.tolist() == reader.sample(1).tokens.tolist()
 
 
@@ -81,10 +82,10 @@ def test_stop_token_can_be_named(tiny_tokenizer: Path, tmp_path: Path) -> None:
 
 
 def test_stop_token_inside_a_response_is_counted(tiny_tokenizer: Path, tmp_path: Path, capsys: Any) -> None:
-    odd = SUM | {"response": "a<|im_end|>b"}
+    odd = SUM | {"response": "a<|im_end|>b", "id": "odd"}
     reader = build(tmp_path / "out", tiny_tokenizer, write_rows(tmp_path / "rows.jsonl", [odd, SUM]))
-    assert reader.manifest["counts"]["stop_inside_response"] == 1
-    assert "1 response(s) contain the stop token before their end" in capsys.readouterr().out
+    assert reader.manifest["notices"] == {"stop_inside_response": {"count": 1, "first": "odd"}}
+    assert "1 kept row(s): stop_inside_response (first: odd)" in capsys.readouterr().out
 
 
 def test_compressed_and_parquet_rows_equal_plain_ones(tiny_tokenizer: Path, tmp_path: Path) -> None:
@@ -103,13 +104,14 @@ def test_compressed_and_parquet_rows_equal_plain_ones(tiny_tokenizer: Path, tmp_
     rows[70]["response"] = None
     plain = write_rows(tmp_path / "rows.jsonl", rows)
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    (tmp_path / "rows.jsonl.zst").write_bytes(pyarrow.compress(plain.read_bytes(), codec="zstd", asbytes=True))
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=40)
     expected = build(tmp_path / "plain", tiny_tokenizer, plain, verify="countdown")
     assert expected.num_samples == 149
-    for name in ("rows.jsonl.gz", "rows.parquet"):
+    for name in ("rows.jsonl.gz", "rows.jsonl.zst", "rows.parquet"):
         output = tmp_path / name.replace(".", "-")
         build(output, tiny_tokenizer, tmp_path / name, verify="countdown")
-        for file in ("samples.bin", "samples.idx"):
+        for file in ("samples-00000.bin", "samples-00000.idx"):
             assert (output / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
         assert [(r["line"], r["id"], r["reason"]) for r in rejects(output)] == [(71, "r70", "missing_field")]
 
@@ -214,7 +216,8 @@ def test_a_template_that_refuses_a_row(tmp_path: Path) -> None:
 
 
 def test_equal_ids_are_labels_not_keys(tiny_tokenizer: Path, tmp_path: Path) -> None:
-    assert build(tmp_path / "out", tiny_tokenizer, write_rows(tmp_path / "r.jsonl", [SUM, SUM])).num_samples == 2
+    other = SUM | {"prompt": "5 + 3?"}
+    assert build(tmp_path / "out", tiny_tokenizer, write_rows(tmp_path / "r.jsonl", [SUM, other])).num_samples == 2
 
 
 # ---- the folder ----
@@ -266,10 +269,12 @@ def test_manifest_describes_the_folder(tiny_tokenizer: Path, tmp_path: Path) -> 
     assert (lengths["min"], lengths["max"]) == (reader.lengths.min(), reader.lengths.max())
     buckets = np.bincount((reader.lengths - 1) // lengths["bucket_tokens"], minlength=len(lengths["histogram"]))
     assert buckets.tolist() == lengths["histogram"]
-    assert manifest["configuration"] == {
-        "max_length": 70, "over_length": "reject", "verify": "none", "stop_token": None, "seed": 3,
-    }  # fmt: skip
-    assert manifest["files"].keys() == {"samples.bin", "samples.idx", "rejects.jsonl"}
+    assert manifest["configuration"]["max_length"] == 70
+    assert manifest["configuration"]["seed"] == 3
+    assert manifest["shards"] == [
+        {"prefix": "samples-00000"} | {key: manifest[key] for key in ("num_samples", "tokens", "trained_tokens")}
+    ]
+    assert manifest["files"].keys() == {"samples-00000.bin", "samples-00000.idx", "rejects.jsonl"}
     assert [record["name"] for record in manifest["inputs"]] == ["rows.jsonl"]
     assert str(tmp_path) not in (tmp_path / "out" / "manifest.json").read_text()
 
@@ -311,10 +316,10 @@ def test_an_equal_build_is_reused_and_another_needs_overwrite(
 def test_damaged_shards_are_not_reused(tiny_tokenizer: Path, tmp_path: Path) -> None:
     rows, output = write_rows(tmp_path / "rows.jsonl", [SUM, GOOD]), tmp_path / "out"
     build(output, tiny_tokenizer, rows)
-    content = bytearray((output / "samples.bin").read_bytes())
+    content = bytearray((output / "samples-00000.bin").read_bytes())
     content[5] ^= 1
-    (output / "samples.bin").write_bytes(content)
-    with pytest.raises(UserError, match=r"damaged or missing samples\.bin.*--overwrite"):
+    (output / "samples-00000.bin").write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged or missing samples-00000\.bin.*--overwrite"):
         build(output, tiny_tokenizer, rows)
     build(output, tiny_tokenizer, rows, overwrite=True)
 
@@ -322,12 +327,12 @@ def test_damaged_shards_are_not_reused(tiny_tokenizer: Path, tmp_path: Path) -> 
 def test_leftovers_of_a_killed_build_are_removed(tiny_tokenizer: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    for name in ("samples.bin.partial", "samples.idx", "rejects.jsonl.partial", "manifest.json.partial"):
+    for name in ("samples-00000.bin.partial", "samples-00000.idx", "rejects.jsonl.partial", "manifest.json.partial"):
         (output / name).write_text("half")
     (output / "notes.txt").write_text("mine")
     build(output, tiny_tokenizer, write_rows(tmp_path / "rows.jsonl", [SUM]))
     assert {path.name for path in output.iterdir()} == {
-        "manifest.json", "samples.bin", "samples.idx", "rejects.jsonl", "notes.txt",
+        "manifest.json", "samples-00000.bin", "samples-00000.idx", "rejects.jsonl", "notes.txt",
     }  # fmt: skip
 
 
@@ -337,12 +342,12 @@ def test_a_killed_build_leaves_no_manifest_and_the_next_one_succeeds(tiny_tokeni
                "--tokenizer", str(tiny_tokenizer), "--max-length", "200", "--workers", "1"]  # fmt: skip
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not (output / "samples.bin.partial").exists() and time.monotonic() < deadline:
+    while not (output / "samples-00000.bin.partial").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (output / "manifest.json").exists()
-    assert (output / "samples.bin.partial").exists()
+    assert (output / "samples-00000.bin.partial").exists()
     small = write_rows(tmp_path / "small.jsonl", [SUM])
     build(output, tiny_tokenizer, small)
     build(tmp_path / "fresh", tiny_tokenizer, small)
@@ -383,7 +388,7 @@ def test_a_full_disk_is_reported_and_leaves_no_manifest(tiny_tokenizer: Path, tm
         check=False,
     )
     assert result.returncode == 2, result.stderr
-    assert "samples.bin.partial: cannot write: File too large" in result.stderr
+    assert "samples-00000.bin.partial: cannot write: File too large" in result.stderr
     assert not output.exists()
 
 
@@ -402,17 +407,17 @@ def test_an_exception_in_the_progress_function_stops_the_build(tiny_tokenizer: P
     from megatron_sft._native import build_shards
 
     rows, output = many_rows(tmp_path / "rows.jsonl"), tmp_path / "out"
-    options = {"inputs": [str(rows)], "output": str(output), "tokenizer": str(tiny_tokenizer), "max_length": 200,
-               "verify": "none", "stop_token": None, "workers": 2, "seed": 0, "overwrite": False}  # fmt: skip
+    config = BuildShardsConfig(inputs=(str(rows),), output=output, tokenizer=tiny_tokenizer, max_length=200)
+    options = build_options(config)
     calls = []
 
-    def progress(done: int, total: int) -> None:
-        calls.append((done, total))
+    def progress(status: str) -> None:
+        calls.append(json.loads(status))
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
         build_shards(json.dumps(options), progress)
-    assert len(calls) == 1
+    assert calls[0]['bytes_total'] == rows.stat().st_size
     assert not output.exists()
     with pytest.raises(UserError, match="unknown field `surprise`"):
         build_shards(json.dumps(options | {"surprise": 1}), None)
@@ -436,8 +441,7 @@ def test_program_prints_decisions_sample_and_account(tiny_tokenizer: Path, tmp_p
         str(rows),
         "'<|im_end|>'",
         "the eos_token of tokenizer_config.json",
-        "rejected when above 100 tokens",
-        "100% of",
+        "reject above 100 tokens",
         "masked ",
         "'<|im_start|>user\\n3 + 5?<|im_end|>\\n<|im_start|>assistant\\n'",
         "trained",
