@@ -15,6 +15,8 @@ pub mod build;
 pub mod config;
 pub mod error;
 pub mod filters;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod indexed;
 pub mod manifest;
 mod mmap;

@@ -22,7 +22,7 @@ pub(crate) enum Lengths<'py> {
 pub(crate) fn pack_rows<'py>(
     py: Python<'py>,
     lengths: Lengths<'py>,
-    seq_length: u64,
+    seq_length: i64,
     seed: Option<u64>,
 ) -> PyResult<Arrays<'py>> {
     let packed = match &lengths {
@@ -43,7 +43,7 @@ pub(crate) fn pack_rows<'py>(
 pub(crate) fn plan_rows<'py>(
     py: Python<'py>,
     lengths: Lengths<'py>,
-    seq_length: u64,
+    seq_length: i64,
     dp_size: usize,
     linear_cost: u32,
 ) -> PyResult<Arrays<'py>> {

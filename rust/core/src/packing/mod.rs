@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use shuffle::Shuffle;
 
 /// Longest row, in tokens: the lists by remaining room take 4 bytes for each token of it.
-pub const MAX_CAPACITY: u64 = 1 << 24;
+pub const MAX_CAPACITY: i64 = 1 << 24;
 
 /// Rows of samples in flat form.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl RowCost {
 ///
 /// Fails with [`Error::Data`] for a length below 1 or above `capacity`, a capacity outside 1 to [`MAX_CAPACITY`], or
 /// 2^32 samples and more.
-pub fn pack_rows<L: Copy + Into<i64>>(lengths: &[L], capacity: u64, seed: Option<u64>) -> Result<PackedRows> {
+pub fn pack_rows<L: Copy + Into<i64>>(lengths: &[L], capacity: i64, seed: Option<u64>) -> Result<PackedRows> {
     let capacity = check_capacity(capacity)?;
     let lengths = check_lengths(lengths, capacity, "data")?;
     let mut positions: Vec<u32> = (0..lengths.len() as u32).collect();
@@ -75,7 +75,7 @@ pub fn pack_rows<L: Copy + Into<i64>>(lengths: &[L], capacity: u64, seed: Option
 /// Fails as [`pack_rows`] does, and for 0 ranks.
 pub fn plan_rows<L: Copy + Into<i64>>(
     lengths: &[L],
-    capacity: u64,
+    capacity: i64,
     num_ranks: usize,
     cost: RowCost,
 ) -> Result<PackedRows> {
@@ -180,7 +180,7 @@ fn fewest_rows(lengths: &[u32], capacity: u32) -> usize {
     tokens.div_ceil(u64::from(capacity)) as usize
 }
 
-fn check_capacity(capacity: u64) -> Result<u32> {
+fn check_capacity(capacity: i64) -> Result<u32> {
     if !(1..=MAX_CAPACITY).contains(&capacity) {
         return Err(Error::Data(format!("--seq-length {capacity}: choose 1 to {MAX_CAPACITY} tokens")));
     }

@@ -96,8 +96,7 @@ fn never_more_rows_than_best_fit_and_never_fewer_than_the_optimum() {
     for trial in 0..400 {
         let capacity = 20 + shuffle.below(100) as i64;
         let lengths: Vec<i64> = (0..9).map(|_| 1 + shuffle.below(capacity as u64 * 2 / 3) as i64).collect();
-        let rows =
-            check(&lengths, capacity, &pack_rows(&lengths, capacity as u64, (trial % 2 == 0).then_some(5)).unwrap());
+        let rows = check(&lengths, capacity, &pack_rows(&lengths, capacity, (trial % 2 == 0).then_some(5)).unwrap());
         let (least, slow) = (optimum(&lengths, capacity, &mut Vec::new()), slow_best_fit(&lengths, capacity));
         assert!(least <= rows.len() && rows.len() <= slow, "{lengths:?} into {capacity}");
         improved += usize::from(rows.len() < slow);
@@ -211,10 +210,10 @@ fn lengths_and_options_that_cannot_be() {
         assert!(text.contains(&format!("sample 0 of the data has {length} tokens")), "{text}");
     }
     assert!(message(pack_rows(&[i64::MAX], 100, None)).contains("9223372036854775807"));
-    for capacity in [0, MAX_CAPACITY + 1, u64::MAX] {
+    for capacity in [0, -1, MAX_CAPACITY + 1, i64::MAX] {
         assert!(message(pack_rows(&[1i32], capacity, None)).contains(&format!("--seq-length {capacity}")));
     }
     assert!(message(plan_rows(&[1i32], 100, 0, COST)).contains("0 data-parallel ranks"));
     assert_eq!(pack_rows::<i32>(&[], 10, Some(1)).unwrap(), PackedRows { order: vec![], row_starts: vec![0] });
-    assert_eq!(rows_of(&pack_rows(&[MAX_CAPACITY as i64, 1], MAX_CAPACITY, None).unwrap()), [[0], [1]]);
+    assert_eq!(rows_of(&pack_rows(&[MAX_CAPACITY, 1], MAX_CAPACITY, None).unwrap()), [[0], [1]]);
 }

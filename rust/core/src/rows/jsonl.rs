@@ -129,7 +129,7 @@ struct Line<'a> {
 }
 
 /// Parses one line, which may end in a newline.
-pub(super) fn parse_line(line: &[u8]) -> std::result::Result<Fields, Rejection> {
+pub(crate) fn parse_line(line: &[u8]) -> std::result::Result<Fields, Rejection> {
     let text = match std::str::from_utf8(line) {
         Ok(text) => text.trim(),
         Err(error) => return reject(Reason::InvalidUtf8, format!("not UTF-8 from byte {} on", error.valid_up_to())),

@@ -13,6 +13,7 @@ use arrow_array::RecordBatch;
 
 use crate::error::{Error, Result};
 use crate::sample::{Reason, Rejection};
+pub(crate) use jsonl::parse_line as parse_json_line;
 use jsonl::Lines;
 use table::Table;
 
