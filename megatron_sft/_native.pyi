@@ -4,14 +4,20 @@ from collections.abc import Callable
 from os import PathLike
 from typing import final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from megatron_sft.errors import DataError as NativeError
 
 __all__ = [
     "ChatTokenizer",
     "NativeError",
+    "ShardSet",
     "answer_text",
     "build_shards",
     "last_boxed",
+    "pack_rows",
+    "plan_rows",
     "verify_countdown",
     "verify_math",
 ]
@@ -101,4 +107,69 @@ def preview_shards(config_json: str) -> str:
 
     Raises:
         NativeError: as `build_shards`.
+    """
+
+@final
+class ShardSet:
+    """Shards of one folder, mapped into memory and checked, as one list of samples. Immutable; threads may share it.
+
+    Raises:
+        NativeError: when `PREFIX.bin` or `PREFIX.idx` of a prefix is missing or damaged; names file, place and remedy.
+    """
+
+    def __new__(cls, folder: str | PathLike[str], prefixes: list[str]) -> ShardSet: ...
+    @property
+    def num_samples(self) -> int:
+        """Samples of all shards."""
+
+    def counts(self) -> list[tuple[int, int, int]]:
+        """Samples, tokens and trained tokens of each shard."""
+
+    def lengths(self) -> NDArray[np.int64]:
+        """int64[num_samples] tokens of each sample; a new array at each call."""
+
+    def trained_lengths(self) -> NDArray[np.int64]:
+        """int64[num_samples] trained tokens of each sample; a new array at each call."""
+
+    def sample(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """Tokens int32[n] of a sample, and uint8[n] with 1 where they are trained.
+
+        Raises:
+            NativeError: when there is no such sample.
+        """
+
+    def fill_row(
+        self, indices: NDArray[np.int64], row_length: int | None, token_weights: NDArray[np.float32]
+    ) -> tuple[
+        NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int32], int, int
+    ]:
+        """Samples one after the other as a row of T = `row_length` places; None for their tokens alone, at least 1.
+
+        `token_weights` float32[samples]: weight in the loss of each trained token of a sample.
+
+        Returns tokens int64[T], labels int64[T], loss weights float32[T], position ids int64[T], document boundaries
+        int32[N + 1], tokens of the longest document, and T without padding.
+
+        Raises:
+            NativeError: when a sample does not exist, the samples do not fit, or an id is negative.
+        """
+
+def pack_rows(
+    lengths: NDArray[np.int32] | NDArray[np.int64], seq_length: int, seed: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pack a whole set of samples; `lengths` is contiguous. Returns `order` and `row_starts` of `PackedRows`.
+
+    Raises:
+        NativeError: for a length below 1 or above `seq_length`.
+    """
+
+def plan_rows(
+    lengths: NDArray[np.int32] | NDArray[np.int64], seq_length: int, dp_size: int, linear_cost: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pack one global batch and deal its rows: those of rank 0 come first, each rank has the same number.
+
+    The cost of a row is the sum of `linear_cost * n + n * n` over its samples' lengths n.
+
+    Raises:
+        NativeError: for a length below 1 or above `seq_length`.
     """

@@ -1,14 +1,16 @@
-"""Packing the samples of one iteration into rows and dealing the rows to data-parallel ranks.
+"""Which samples share a row, for one iteration and for a whole set of samples; the work is done in `rust/core`.
 
-Everything here is a deterministic function of the sample lengths, so every rank computes the whole plan by itself and
-takes its part: no communication, and a plan can be drawn again at any time.
+Everything here is a deterministic function of its arguments, so every rank computes the whole plan by itself and takes
+its part: no communication, and a plan can be drawn again at any time.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from megatron_sft.errors import DataError
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from megatron_sft import _native
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,85 +22,79 @@ class RowCost:
 
     def __call__(self, lengths: Sequence[int]) -> float:
         """Cost of a row that holds samples of these lengths, in token equivalents."""
-        return sum(n + n * n / (12 * self.hidden_size) for n in lengths)
+        return sum(n + n * n / self.linear for n in lengths)
+
+    @property
+    def linear(self) -> int:
+        """Weight of a token against a pair of tokens."""
+        return 12 * self.hidden_size
 
 
-def plan_rows(lengths: Sequence[int], seq_length: int, dp_size: int, cost: RowCost) -> list[list[list[int]]]:
-    """Pack samples into rows and deal the rows to ranks.
+@dataclass(frozen=True, kw_only=True)
+class PackedRows:
+    """Rows of samples in flat form."""
+
+    order: NDArray[np.int64]
+    """int64[num_samples] positions of all samples, those of a row next to each other and ascending."""
+    row_starts: NDArray[np.int64]
+    """int64[num_rows + 1] row k is `order[row_starts[k] : row_starts[k + 1]]`."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.row_starts) - 1
+
+    def row(self, index: int) -> NDArray[np.int64]:
+        """Positions of the samples of row `index`, counted from 0.
+
+        Raises:
+            IndexError: outside 0 to the number of rows - 1.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return self.order[self.row_starts[index] : self.row_starts[index + 1]]
+
+
+def pack_rows(lengths: ArrayLike, seq_length: int, *, seed: int | None = None) -> PackedRows:
+    """Pack a whole set of samples into as few rows as best fit decreasing finds, or fewer.
 
     Args:
-        lengths: tokens of each sample of the iteration; every one at most `seq_length`.
+        lengths: tokens of each sample, integers from 1 to `seq_length`.
+        seq_length: capacity of a row, tokens.
+        seed: shuffle samples of equal length and the order of the rows; None for rows in the order of their first
+            samples.
+
+    Raises:
+        DataError: for a length that no row can hold, or below 1; names the sample.
+    """
+    order, row_starts = _native.pack_rows(_as_lengths(lengths), seq_length, seed)
+    return PackedRows(order=order, row_starts=row_starts)
+
+
+def plan_rows(lengths: ArrayLike, seq_length: int, dp_size: int, cost: RowCost) -> list[list[list[int]]]:
+    """Pack the samples of one iteration into rows and deal the rows to ranks.
+
+    Args:
+        lengths: tokens of each sample of the iteration, integers from 1 to `seq_length`.
         seq_length: capacity of a row, tokens.
         dp_size: data-parallel ranks.
         cost: estimate of a row's time.
 
     Returns:
         `plan[rank][k]` is row k of that rank: positions in `lengths`, ascending. Every rank has the same number of
-        rows; a row may be empty. Every sample is in exactly one row.
+        rows, costliest first; a row may be empty. Every sample is in exactly one row.
 
     Raises:
-        DataError: for a sample longer than a row.
+        DataError: for a length that no row can hold, or below 1; names the sample.
     """
-    for position, length in enumerate(lengths):
-        if length > seq_length:
-            raise DataError(
-                f"sample {position} of the batch has {length} tokens, --seq-length is {seq_length}: raise it, or build "
-                "the shards with a smaller --max-length"
-            )
-    rows = best_fit(lengths, seq_length)
-    num_rows = -(-len(rows) // dp_size) * dp_size
-    if num_rows > len(rows):
-        # Extra rows are needed anyway: spread the samples over all of them rather than leave some empty.
-        rows = spread(lengths, seq_length, num_rows, cost) or rows + [[] for _ in range(num_rows - len(rows))]
-    return deal([sorted(row) for row in rows], lengths, dp_size, cost)
+    order, row_starts = _native.plan_rows(_as_lengths(lengths), seq_length, dp_size, cost.linear)
+    rows = [row.tolist() for row in np.split(order, row_starts[1:-1])] if len(row_starts) > 1 else []
+    rows_per_rank = len(rows) // dp_size
+    return [rows[rank * rows_per_rank : (rank + 1) * rows_per_rank] for rank in range(dp_size)]
 
 
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Best fit decreasing: each sample, longest first, into the fullest row that still has room for it."""
-    rows: list[list[int]] = []
-    open_rows: list[tuple[int, int]] = []  # (remaining room, row), ascending
-    for position in _longest_first(lengths):
-        place = bisect_left(open_rows, (lengths[position], -1))
-        if place == len(open_rows):
-            rows.append([])
-            room, row = capacity, len(rows) - 1
-        else:
-            room, row = open_rows.pop(place)
-        rows[row].append(position)
-        insort(open_rows, (room - lengths[position], row))
-    return rows
-
-
-def spread(lengths: Sequence[int], capacity: int, num_rows: int, cost: RowCost) -> list[list[int]] | None:
-    """Each sample, longest first, into the cheapest row with room; None when some sample finds no room."""
-    rows: list[list[int]] = [[] for _ in range(num_rows)]
-    rooms = [capacity] * num_rows
-    costs = [0.0] * num_rows
-    for position in _longest_first(lengths):
-        candidates = [row for row in range(num_rows) if rooms[row] >= lengths[position]]
-        if not candidates:
-            return None
-        row = min(candidates, key=lambda candidate: (costs[candidate], candidate))
-        rows[row].append(position)
-        rooms[row] -= lengths[position]
-        costs[row] += cost([lengths[position]])
-    return rows
-
-
-def deal(rows: list[list[int]], lengths: Sequence[int], dp_size: int, cost: RowCost) -> list[list[list[int]]]:
-    """Give each rank the same number of rows, with near equal total cost; costliest rows first on every rank."""
-    row_costs = [cost([lengths[position] for position in row]) for row in rows]
-    ranks: list[list[list[int]]] = [[] for _ in range(dp_size)]
-    totals = [0.0] * dp_size
-    for index in sorted(range(len(rows)), key=lambda row: (-row_costs[row], row)):
-        rank = min(
-            (rank for rank in range(dp_size) if len(ranks[rank]) < len(rows) // dp_size),
-            key=lambda candidate: (totals[candidate], candidate),
-        )
-        ranks[rank].append(rows[index])
-        totals[rank] += row_costs[index]
-    return ranks
-
-
-def _longest_first(lengths: Sequence[int]) -> list[int]:
-    return sorted(range(len(lengths)), key=lambda position: (-lengths[position], position))
+def _as_lengths(lengths: ArrayLike) -> NDArray[np.int32] | NDArray[np.int64]:
+    array = np.ascontiguousarray(lengths)
+    if array.dtype in (np.int32, np.int64):
+        return array
+    # Numbers that are no integers are a mistake of the caller: `casting` makes them a TypeError.
+    return array.astype(np.int64, casting="safe") if array.size else np.empty(0, dtype=np.int64)

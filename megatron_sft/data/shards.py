@@ -1,12 +1,13 @@
-"""Reads a shard folder: `samples.bin` and `samples.idx` (Megatron-Core's IndexedDataset) with their `manifest.json`.
+"""Reads a shard folder: several `PREFIX.bin` and `PREFIX.idx` (Megatron-Core's IndexedDataset) with a `manifest.json`.
 
-docs/shard-format.md is the specification. The files are memory-mapped, so opening takes milliseconds and the pages
-are shared by all processes of a machine. Nothing here needs torch.
+docs/shard-format.md is the specification. The files are memory-mapped and their index tables checked in Rust, so opening
+millions of samples takes a fraction of a second and the pages are shared by all processes of a machine. Nothing here
+needs torch.
 """
 
 import hashlib
 import json
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from megatron_sft import _native
 from megatron_sft.errors import DataError
 
 FORMAT = "megatron-sft-shards"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
-BIN_FILE = "samples.bin"
-IDX_FILE = "samples.idx"
 
-_HEADER = struct.Struct("<9sQBQQ")
-_MAGIC = b"MMIDIDX\x00\x00"
-_INDEX_VERSION = 1
-_DTYPE_INT32 = 4
+_COUNTS = ("num_samples", "tokens", "trained_tokens")
+_MANIFEST_KEYS = {*_COUNTS, "fingerprint", "tokenizer_fingerprint", "stop_id", "vocab_size", "shards", "files"}
 _REBUILD = "build the shards again with tools/build_shards --overwrite"
 
 
@@ -42,6 +40,26 @@ class Sample:
     trained: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowArrays:
+    """One packed row of T places: its documents, then padding as a document of its own without trained tokens."""
+
+    tokens: NDArray[np.int64]
+    """int64[T] input ids."""
+    labels: NDArray[np.int64]
+    """int64[T] the id that follows in the same sample where it is trained, else 0."""
+    loss_weights: NDArray[np.float32]
+    """float32[T] weight of each place in the loss; 0 where nothing is trained."""
+    position_ids: NDArray[np.int64]
+    """int64[T] restart at 0 in each document."""
+    cu_seqlens: NDArray[np.int32]
+    """int32[N + 1] document boundaries, from 0 to T."""
+    max_seqlen: int
+    """Tokens of the longest document."""
+    num_real_tokens: int
+    """T without padding."""
+
+
 class ShardReader:
     """Random access to the samples of one shard folder.
 
@@ -54,13 +72,8 @@ class ShardReader:
         self.folder = Path(folder)
         self.manifest: dict[str, Any] = _read_manifest(self.folder)
         _check_files(self.folder, self.manifest, verify=verify)
-        self._index = _Index(self.folder / IDX_FILE, bin_size=(self.folder / BIN_FILE).stat().st_size)
-        if self._index.num_documents != self.num_samples:
-            raise DataError(
-                f"{self.folder / IDX_FILE}: holds {self._index.num_documents} documents, but {MANIFEST_FILE} says "
-                f"{self.num_samples} samples; {_REBUILD}"
-            )
-        self._tokens = np.memmap(self.folder / BIN_FILE, dtype=np.int32, mode="r")
+        self._shards = _native.ShardSet(self.folder, [shard["prefix"] for shard in self.manifest["shards"]])
+        _check_counts(self.folder / MANIFEST_FILE, self.manifest, self._shards.counts())
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -73,7 +86,7 @@ class ShardReader:
     @property
     def num_samples(self) -> int:
         """Documents in the shards."""
-        return int(self.manifest["num_samples"])
+        return self._shards.num_samples
 
     @property
     def fingerprint(self) -> str:
@@ -83,12 +96,12 @@ class ShardReader:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """int64[num_samples]: tokens of each sample, prompt, response and stop token together."""
-        return self._index.document_lengths()
+        return self._shards.lengths()
 
     @cached_property
     def trained_tokens(self) -> NDArray[np.int64]:
         """int64[num_samples]: tokens of each sample that are trained, stop token included."""
-        return self._index.trained_lengths()
+        return self._shards.trained_lengths()
 
     @property
     def stop_token_id(self) -> int:
@@ -108,70 +121,42 @@ class ShardReader:
         """
         if not 0 <= index < self.num_samples:
             raise IndexError(f"sample {index} of {self.num_samples}")
-        start, lengths = self._index.document(index)
-        tokens = np.array(self._tokens[start : start + int(lengths.sum())])
-        # The sequences of a document alternate masked, trained, masked, trained ...
-        trained = np.repeat(np.arange(len(lengths), dtype=np.uint8) % 2, lengths)
+        tokens, trained = self._shards.sample(index)
         return Sample(tokens=tokens, trained=trained)
 
+    def fill_row(
+        self,
+        indices: Sequence[int] | NDArray[np.int64],
+        row_length: int | None,
+        token_weights: float | NDArray[np.float32],
+    ) -> RowArrays:
+        """Lay samples one after the other.
 
-class _Index:
-    """The three arrays of an `.idx` file, memory-mapped and checked.
+        Args:
+            indices: samples of the row; together at most `row_length` tokens.
+            row_length: T; None for the real tokens alone (one padding token in an empty row).
+            token_weights: weight of each trained token in the loss: one number, or float32[samples of the row].
 
-    lengths: int32[num_sequences], tokens; pointers: int64[num_sequences], byte offsets into the `.bin` file;
-    documents: int64[num_documents + 1], number of the first sequence of each document, and the end.
-    """
+        Worked example: a sample with tokens [5, 6, 7] of which [6, 7] are trained gives labels [6, 7, 0] and weights
+        [w, w, 0]: place 0 is asked for 6, place 1 for 7, and nothing is asked of the last place.
 
-    def __init__(self, path: Path, *, bin_size: int) -> None:
-        self.path = path
-        size = path.stat().st_size
-        if size < _HEADER.size:
-            raise self._damaged(f"{size} bytes are too few for a header")
-        with path.open("rb") as file:
-            magic, version, dtype, num_sequences, num_entries = _HEADER.unpack(file.read(_HEADER.size))
-        if magic != _MAGIC or version != _INDEX_VERSION or dtype != _DTYPE_INT32:
-            raise self._damaged(f"not an int32 IndexedDataset index of version 1 (magic {magic!r}, {version}, {dtype})")
-        expected = _HEADER.size + num_sequences * (4 + 8) + num_entries * 8
-        if expected != size:
-            raise self._damaged(f"its header announces {expected} bytes, the file has {size}")
-        raw = np.memmap(path, dtype=np.uint8, mode="r")
-        ends = np.cumsum([_HEADER.size, num_sequences * 4, num_sequences * 8, num_entries * 8])
-        self.lengths: NDArray[np.int32] = raw[ends[0] : ends[1]].view(np.int32)
-        self.pointers: NDArray[np.int64] = raw[ends[1] : ends[2]].view(np.int64)
-        self.documents: NDArray[np.int64] = raw[ends[2] : ends[3]].view(np.int64)
-        self.num_documents = num_entries - 1
-        self._check(bin_size)
-
-    def document(self, index: int) -> tuple[int, NDArray[np.int32]]:
-        """Token offset of a document and the lengths of its sequences."""
-        first, end = int(self.documents[index]), int(self.documents[index + 1])
-        return int(self.pointers[first]) // 4, self.lengths[first:end]
-
-    def document_lengths(self) -> NDArray[np.int64]:
-        """int64[num_documents]: tokens of each document."""
-        return np.add.reduceat(self.lengths, self.documents[:-1], dtype=np.int64)
-
-    def trained_lengths(self) -> NDArray[np.int64]:
-        """int64[num_documents]: tokens in the trained sequences, every second one of a document."""
-        # Documents have an even number of sequences, so the places of a document in the halved array are halved too.
-        return np.add.reduceat(self.lengths[1::2], self.documents[:-1] // 2, dtype=np.int64)
-
-    def _check(self, bin_size: int) -> None:
-        if self.num_documents < 1 or self.documents[0] != 0 or self.documents[-1] != len(self.lengths):
-            raise self._damaged("its documents do not cover its sequences")
-        sequences = np.diff(self.documents)
-        if (sequences < 2).any() or (sequences % 2).any():
-            raise self._damaged("a document does not alternate masked and trained sequences")
-        if (self.lengths < 0).any():
-            raise self._damaged("a sequence has a negative length")
-        ends = np.cumsum(self.lengths, dtype=np.int64) * 4
-        if self.pointers[0] != 0 or (self.pointers[1:] != ends[:-1]).any():
-            raise self._damaged("its sequences are not one after the other")
-        if ends[-1] != bin_size:
-            raise self._damaged(f"its sequences take {ends[-1]} bytes, but {BIN_FILE} has {bin_size}")
-
-    def _damaged(self, what: str) -> DataError:
-        return DataError(f"{self.path}: damaged index: {what}; {_REBUILD}")
+        Raises:
+            DataError: for a sample that does not exist, or samples that do not fit.
+        """
+        samples = np.ascontiguousarray(indices, dtype=np.int64)
+        weights = np.ascontiguousarray(np.broadcast_to(np.asarray(token_weights, dtype=np.float32), samples.shape))
+        tokens, labels, loss_weights, position_ids, cu_seqlens, max_seqlen, num_real_tokens = self._shards.fill_row(
+            samples, row_length, weights
+        )
+        return RowArrays(
+            tokens=tokens,
+            labels=labels,
+            loss_weights=loss_weights,
+            position_ids=position_ids,
+            cu_seqlens=cu_seqlens,
+            max_seqlen=max_seqlen,
+            num_real_tokens=num_real_tokens,
+        )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -193,15 +178,49 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: format version {manifest.get('format_version')!r}, "
             f"this program reads {FORMAT_VERSION}; {_REBUILD}"
         )
-    missing = {"num_samples", "fingerprint", "stop_id", "vocab_size", "files"} - manifest.keys()
+    missing = _MANIFEST_KEYS - manifest.keys()
     if missing:
         raise DataError(f"{path}: lacks {', '.join(sorted(missing))}; {_REBUILD}")
+    _check_manifest(path, manifest)
     return manifest
 
 
+def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Types of what this module goes by, and that every file named is one of the folder."""
+    shards, files = manifest["shards"], manifest["files"]
+    if not isinstance(files, dict) or not all(_is_file_record(name, files[name]) for name in files):
+        raise DataError(f"{path}: 'files' must give the size and sha256 of each file of the folder by name; {_REBUILD}")
+    for number, shard in enumerate(shards if isinstance(shards, list) and shards else [None]):
+        if not (
+            isinstance(shard, dict)
+            and isinstance(shard.get("prefix"), str)
+            and all(type(shard.get(key)) is int for key in _COUNTS)
+        ):
+            raise DataError(
+                f"{path}: shard {number} of 'shards' must have a prefix and the numbers {', '.join(_COUNTS)}; {_REBUILD}"
+            )
+        for name in (f"{shard['prefix']}.bin", f"{shard['prefix']}.idx"):
+            if name not in files:
+                raise DataError(f"{path}: does not list {name} of shard {number} among its files; {_REBUILD}")
+
+
+def _is_file_record(name: str, record: Any) -> bool:
+    plain = name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name)
+    return plain and isinstance(record, dict) and type(record.get("size")) is int and "sha256" in record
+
+
+def _check_counts(path: Path, manifest: dict[str, Any], counts: list[tuple[int, int, int]]) -> None:
+    """The manifest says of each shard, and of all together, what the index tables say."""
+    for shard, found in zip(manifest["shards"], counts, strict=True):
+        for key, number in zip(_COUNTS, found, strict=True):
+            if shard[key] != number:
+                raise DataError(f"{path}: says {key} {shard[key]} of {shard['prefix']}, it has {number}; {_REBUILD}")
+    for key, numbers in zip(_COUNTS, zip(*counts, strict=True), strict=True):
+        if manifest[key] != sum(numbers):
+            raise DataError(f"{path}: says {key} {manifest[key]}, its shards have {sum(numbers)}; {_REBUILD}")
+
+
 def _check_files(folder: Path, manifest: dict[str, Any], *, verify: bool) -> None:
-    for name in {BIN_FILE, IDX_FILE} - manifest["files"].keys():
-        raise DataError(f"{folder / MANIFEST_FILE}: does not list {name}; {_REBUILD}")
     for name, record in manifest["files"].items():
         path = folder / name
         if not path.is_file():

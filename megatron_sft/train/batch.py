@@ -1,7 +1,7 @@
 """From samples to the tensors of a micro-batch: one packed row.
 
-Legend: T tokens of the row (real ones and padding), N documents of it. The shift between inputs and labels happens
-here and nowhere else: place t of a sample is asked for token t + 1 of the same sample.
+Legend: T tokens of the row (real ones and padding), N documents of it. The shift between inputs and labels happens in
+`ShardReader.fill_row` and nowhere else: place t of a sample is asked for token t + 1 of the same sample.
 """
 
 from collections.abc import Sequence
@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 
 import megatron_sft.model.lean_megatron  # noqa: F401
 
-import numpy as np
 import torch
 from megatron.core.packed_seq_params import PackedSeqParams
 from torch import Tensor
 
 from megatron_sft.data.order import SampleOrder
 from megatron_sft.data.packing import RowCost, plan_rows
-from megatron_sft.data.shards import Sample, ShardReader
-from megatron_sft.errors import DataError
+from megatron_sft.data.shards import RowArrays, ShardReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,65 +98,37 @@ class BatchBuilder:
         """The batch of an iteration counted from 0.
 
         Raises:
-            DataError: when a sample is longer than a row, or no token of the batch is trained.
+            DataError: when a sample is longer than a row.
         """
         indices = self.order.batch(iteration)
-        lengths = [int(length) for length in self.reader.lengths[indices]]
+        lengths = self.reader.lengths[indices]
         plan = plan_rows(lengths, self.seq_length, self.dp_size, self.cost)
+        # Not 0: the reader takes no shard with a sample that has no trained token.
         trained_tokens = int(self.reader.trained_tokens[indices].sum())
-        if trained_tokens == 0:
-            raise DataError(f"iteration {iteration + 1}: none of its samples {indices.tolist()} has a trained token")
+        num_tokens = int(lengths.sum())
         mine = [[int(indices[position]) for position in row] for row in plan[self.dp_rank]]
         num_rows = len(plan) * len(plan[0])
         return StepBatch(
             rows=[self._row(row, 1.0 / trained_tokens) for row in mine],
             sample_indices=mine,
             num_samples=len(indices),
-            num_tokens=sum(lengths),
+            num_tokens=num_tokens,
             trained_tokens=trained_tokens,
-            fill=sum(lengths) / (num_rows * self.seq_length),
+            fill=num_tokens / (num_rows * self.seq_length),
         )
 
     def _row(self, indices: Sequence[int], token_weight: float) -> Row:
-        samples = [self.reader.sample(index) for index in indices]
-        return make_row(samples, token_weight, self.seq_length if self.fixed_rows else None)
+        return to_row(self.reader.fill_row(indices, self.seq_length if self.fixed_rows else None, token_weight))
 
 
-def make_row(samples: Sequence[Sample], token_weight: float, row_length: int | None) -> Row:
-    """Lay samples one after the other.
-
-    Args:
-        samples: whole samples; together at most `row_length` tokens.
-        token_weight: weight of each trained token in the loss.
-        row_length: T; None for the real tokens alone (one padding token in an empty row).
-
-    Worked example: a sample with tokens [5, 6, 7] of which [6, 7] are trained gives labels [6, 7, 0] and weights
-    [w, w, 0]: place 0 is asked for 6, place 1 for 7, and nothing is asked of the last place.
-    """
-    real = sum(len(sample.tokens) for sample in samples)
-    total = max(real, 1) if row_length is None else row_length
-    assert real <= total, f"{real} tokens in a row of {total}"
-    tokens = np.zeros(total, dtype=np.int64)
-    labels = np.zeros(total, dtype=np.int64)
-    weights = np.zeros(total, dtype=np.float32)
-    positions = np.zeros(total, dtype=np.int64)
-    bounds = [0]
-    for sample in samples:
-        start, end = bounds[-1], bounds[-1] + len(sample.tokens)
-        tokens[start:end] = sample.tokens
-        labels[start : end - 1] = np.where(sample.trained[1:], sample.tokens[1:], 0)
-        weights[start : end - 1] = np.where(sample.trained[1:], token_weight, 0.0)
-        positions[start:end] = np.arange(end - start)
-        bounds.append(end)
-    if bounds[-1] < total:
-        positions[bounds[-1] :] = np.arange(total - bounds[-1])
-        bounds.append(total)
+def to_row(arrays: RowArrays) -> Row:
+    """The arrays of a row as tensors over the same memory, with a batch dimension of 1."""
     return Row(
-        tokens=torch.from_numpy(tokens)[None],
-        labels=torch.from_numpy(labels)[None],
-        loss_weights=torch.from_numpy(weights)[None],
-        position_ids=torch.from_numpy(positions)[None],
-        cu_seqlens=torch.tensor(bounds, dtype=torch.int32),
-        max_seqlen=int(np.diff(bounds).max()),
-        num_real_tokens=real,
+        tokens=torch.from_numpy(arrays.tokens)[None],
+        labels=torch.from_numpy(arrays.labels)[None],
+        loss_weights=torch.from_numpy(arrays.loss_weights)[None],
+        position_ids=torch.from_numpy(arrays.position_ids)[None],
+        cu_seqlens=torch.from_numpy(arrays.cu_seqlens),
+        max_seqlen=arrays.max_seqlen,
+        num_real_tokens=arrays.num_real_tokens,
     )

@@ -46,6 +46,17 @@ pub enum Error {
         /// What is wrong and what to change.
         message: String,
     },
+    /// A file of a shard folder that is damaged.
+    #[error("{path}: {message}", path = path.display())]
+    Shards {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, where, and what to change.
+        message: String,
+    },
+    /// Numbers handed in that no valid shard folder gives, or that cannot be worked with.
+    #[error("{0}")]
+    Data(String),
     /// The chat template failed on these messages.
     #[error("the chat template failed: {0}")]
     Template(String),
@@ -77,5 +88,10 @@ impl Error {
     /// A problem with the output folder.
     pub fn output(path: &Path, message: impl Into<String>) -> Error {
         Error::Output { path: path.to_path_buf(), message: message.into() }
+    }
+
+    /// A problem with a file of a shard folder.
+    pub fn shards(path: &Path, message: impl Into<String>) -> Error {
+        Error::Shards { path: path.to_path_buf(), message: message.into() }
     }
 }

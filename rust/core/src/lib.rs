@@ -4,9 +4,11 @@
 //! template, tokenizes prompt and response and verifies the answer, [`indexed`] writes the ids in Megatron-Core's
 //! `IndexedDataset` layout, and [`build`] runs the stages on several threads and finishes with the [`manifest`].
 //!
+//! The way back: [`reader`] maps shards into memory and lays samples out as rows, which [`packing`] chooses.
+//!
 //! This crate knows no Python; the bindings are a crate of their own.
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod answer;
 pub mod build;
@@ -18,7 +20,10 @@ pub mod filters;
 pub mod indexed;
 mod join;
 pub mod manifest;
+mod mmap;
 pub mod output;
+pub mod packing;
+pub mod reader;
 pub mod reason;
 pub mod rows;
 pub mod sample;

@@ -4,6 +4,8 @@
 
 mod convert;
 mod errors;
+mod packing;
+mod reader;
 mod shards;
 mod tokenizer;
 mod verify;
@@ -15,6 +17,10 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::packing::{pack_rows, plan_rows};
+    #[pymodule_export]
+    use crate::reader::ShardSet;
     #[pymodule_export]
     use crate::shards::{build_shards, preview_shards};
     #[pymodule_export]

@@ -1,0 +1,178 @@
+"""How well and how fast samples are packed: ours against next fit and, where `trl` is installed, TRL's packing.
+
+Lengths are drawn from a log-normal distribution; what is above the longest sample is drawn again. Fill is real tokens /
+(rows x seq_length), before rows are added to make their number a multiple of the ranks.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megatron_sft import cli
+from megatron_sft.data.packing import RowCost, pack_rows, plan_rows
+from megatron_sft.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchPackingConfig:
+    """Print how many rows packing needs, what it costs, and how even the work of data-parallel ranks is."""
+
+    seq_length: int = 20_480
+    """Capacity of a row, tokens."""
+    mean: float = 6_400
+    """Mean length of a sample, tokens."""
+    longest: int = 16_384
+    """No sample is longer, tokens."""
+    sigmas: tuple[float, ...] = (0.6, 0.7, 0.8)
+    """Spreads of the logarithm of the lengths."""
+    num_samples: int = 1_000_000
+    """Samples packed at once."""
+    batch_size: int = 256
+    """Samples of a global batch."""
+    num_batches: int = 80
+    """Global batches."""
+    dp_size: int = 8
+    """Data-parallel ranks that a batch is dealt to."""
+    hidden_size: int = 4_096
+    """Width of the model, for the cost of attention."""
+    seed: int = 0
+    """Seed of the lengths."""
+
+    def __post_init__(self) -> None:
+        """Refuse lengths that no row holds."""
+        if not 1 <= self.mean < self.longest <= self.seq_length:
+            raise ConfigError("--mean must be below --longest, and that at most --seq-length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packer:
+    """A way of packing."""
+
+    name: str
+    """Shown in the table."""
+    num_rows: Callable[[NDArray[np.int64], int], int]
+    """Number of rows for these lengths and this capacity."""
+
+
+def main(config: BenchPackingConfig) -> None:
+    """Print one table per spread."""
+    packers, skipped = find_packers()
+    for sigma in config.sigmas:
+        lengths = trace_lengths(
+            max(config.num_samples, config.batch_size * config.num_batches),
+            sigma=sigma,
+            mean=config.mean,
+            longest=config.longest,
+            seed=config.seed,
+        )
+        print(f"\nlog-normal, sigma {sigma}, mean {lengths.mean():.0f}, longest {lengths.max()}, drawn again when longer")
+        print(f"{'packer':<28}{'samples':>12}{'rows':>10}{'fill':>9}{'bound':>9}{'cpu-s':>10}")
+        for packer in packers:
+            measure(packer, config, lengths[: config.num_samples], config.num_samples)
+            measure(packer, config, lengths[: config.batch_size * config.num_batches], config.batch_size)
+        print(balance(config, lengths), flush=True)
+    for reason in skipped:
+        print(f"skipped: {reason}")
+
+
+def measure(packer: Packer, config: BenchPackingConfig, lengths: NDArray[np.int64], batch_size: int) -> None:
+    """Print the line of one packer that packs `batch_size` samples at a time."""
+    batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+    start = time.process_time()
+    num_rows = sum(packer.num_rows(batch, config.seq_length) for batch in batches)
+    seconds = time.process_time() - start
+    fewest = sum(-(-int(batch.sum()) // config.seq_length) for batch in batches)
+    fill, bound = (lengths.sum() / (rows * config.seq_length) for rows in (num_rows, fewest))
+    count = f"{batch_size:,}" if len(batches) == 1 else f"{len(batches)} x {batch_size}"
+    print(f"{packer.name:<28}{count:>12}{num_rows:>10,}{fill:>9.2%}{bound:>9.2%}{seconds:>10.3f}", flush=True)
+
+
+def balance(config: BenchPackingConfig, lengths: NDArray[np.int64]) -> str:
+    """How much longer the slowest rank takes than the average one, over the batches."""
+    cost = RowCost(hidden_size=config.hidden_size)
+    ratios = []
+    for number in range(config.num_batches):
+        batch = lengths[number * config.batch_size : (number + 1) * config.batch_size]
+        plan = plan_rows(batch, config.seq_length, config.dp_size, cost)
+        totals = [sum(cost(batch[row].tolist()) for row in rank) for rank in plan]
+        ratios.append(max(totals) * len(totals) / sum(totals))
+    return (
+        f"batches of {config.batch_size} over {config.dp_size} ranks, hidden size {config.hidden_size}: largest / mean "
+        f"cost {np.mean(ratios):.4f} on average, {max(ratios):.4f} at worst"
+    )
+
+
+def trace_lengths(
+    num_samples: int, *, sigma: float, mean: float = 6_400, longest: int = 16_384, seed: int = 0
+) -> NDArray[np.int64]:
+    """Lengths that look like those of reasoning traces, int64[num_samples].
+
+    Log-normal with spread `sigma` of the logarithm; what is below 1 or above `longest` tokens is drawn again, and the
+    location is chosen so that the mean of what remains is `mean`.
+    """
+    normal = np.random.Generator(np.random.PCG64(seed)).standard_normal(2 * num_samples + 10_000)
+    low, high = 0.0, float(np.log(longest)) + 5
+    for _ in range(50):
+        middle = (low + high) / 2
+        lengths = np.rint(np.exp(middle + sigma * normal)).astype(np.int64)
+        lengths = lengths[(lengths >= 1) & (lengths <= longest)]
+        # So far to the right that hardly anything is left: no location gives this mean.
+        enough = len(lengths) >= num_samples
+        low, high = (middle, high) if enough and lengths.mean() < mean else (low, middle)
+    lengths = np.rint(np.exp(low + sigma * normal)).astype(np.int64)
+    lengths = lengths[(lengths >= 1) & (lengths <= longest)][:num_samples]
+    if abs(lengths.mean() / mean - 1) > 0.05:
+        raise ConfigError(f"no log-normal lengths of spread {sigma} up to {longest} have a mean of {mean}")
+    return lengths
+
+
+def find_packers() -> tuple[list[Packer], list[str]]:
+    """The packers to compare, and why others are left out."""
+    packers = [
+        Packer(name="megatron-sft", num_rows=lambda lengths, capacity: len(pack_rows(lengths, capacity))),
+        Packer(name="next fit", num_rows=next_fit),
+    ]
+    try:
+        packers.insert(1, trl_packer())
+    except ImportError as error:
+        return packers, [f"TRL's best fit decreasing: {error}"]
+    return packers, []
+
+
+def next_fit(lengths: NDArray[np.int64], capacity: int) -> int:
+    """Rows when each sample goes to the last row or, without room there, to a new one."""
+    num_rows, room = 0, 0
+    for length in lengths.tolist():
+        if length > room:
+            num_rows, room = num_rows + 1, capacity
+        room -= length
+    return num_rows
+
+
+def trl_packer() -> Packer:
+    """`trl.pack_dataset` with its strategy "bfd", in one batch over all samples.
+
+    Raises:
+        ImportError: when trl or what it needs is not installed.
+    """
+    import pyarrow
+    from datasets import Dataset
+    from trl import __version__, pack_dataset
+
+    def num_rows(lengths: NDArray[np.int64], capacity: int) -> int:
+        # The ids themselves are of no matter, so all samples share one block of zeros.
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        values = pyarrow.array(np.zeros(int(offsets[-1]), dtype=np.int32))
+        column = pyarrow.LargeListArray.from_arrays(offsets, values)
+        dataset = Dataset(pyarrow.table({"input_ids": column}))
+        return len(pack_dataset(dataset, capacity, strategy="bfd", map_kwargs={"batch_size": len(lengths)}))
+
+    return Packer(name=f"trl {__version__} bfd", num_rows=num_rows)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(BenchPackingConfig, main, prog="bench_packing"))

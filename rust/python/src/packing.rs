@@ -1,0 +1,67 @@
+//! The functions `pack_rows` and `plan_rows`.
+
+use megatron_sft_core::packing::{self, PackedRows, RowCost};
+use megatron_sft_core::Result;
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+
+use crate::errors::to_python;
+
+type Arrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
+
+/// Lengths of samples as either type that numpy arrays of them have; they must be contiguous.
+#[derive(FromPyObject)]
+pub(crate) enum Lengths<'py> {
+    Int32(PyReadonlyArray1<'py, i32>),
+    Int64(PyReadonlyArray1<'py, i64>),
+}
+
+/// Packs a whole set of samples; returns `order` and `row_starts`.
+#[pyfunction]
+#[pyo3(signature = (lengths, seq_length, seed = None))]
+pub(crate) fn pack_rows<'py>(
+    py: Python<'py>,
+    lengths: Lengths<'py>,
+    seq_length: i64,
+    seed: Option<u64>,
+) -> PyResult<Arrays<'py>> {
+    let packed = match &lengths {
+        Lengths::Int32(array) => {
+            let lengths = array.as_slice()?;
+            py.detach(|| packing::pack_rows(lengths, seq_length, seed))
+        }
+        Lengths::Int64(array) => {
+            let lengths = array.as_slice()?;
+            py.detach(|| packing::pack_rows(lengths, seq_length, seed))
+        }
+    };
+    arrays(py, packed)
+}
+
+/// Packs one global batch and deals its rows to ranks; returns `order` and `row_starts`, rank after rank.
+#[pyfunction]
+pub(crate) fn plan_rows<'py>(
+    py: Python<'py>,
+    lengths: Lengths<'py>,
+    seq_length: i64,
+    dp_size: usize,
+    linear_cost: u32,
+) -> PyResult<Arrays<'py>> {
+    let cost = RowCost { linear: linear_cost };
+    let packed = match &lengths {
+        Lengths::Int32(array) => {
+            let lengths = array.as_slice()?;
+            py.detach(|| packing::plan_rows(lengths, seq_length, dp_size, cost))
+        }
+        Lengths::Int64(array) => {
+            let lengths = array.as_slice()?;
+            py.detach(|| packing::plan_rows(lengths, seq_length, dp_size, cost))
+        }
+    };
+    arrays(py, packed)
+}
+
+fn arrays(py: Python<'_>, packed: Result<PackedRows>) -> PyResult<Arrays<'_>> {
+    let packed = packed.map_err(|error| to_python(py, &error))?;
+    Ok((packed.order.into_pyarray(py), packed.row_starts.into_pyarray(py)))
+}
