@@ -63,13 +63,15 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(select: str, tiny_token
             break
         assert not (output / "manifest.json").exists() or not (output / "build.journal").exists()
         if (output / "build.journal").exists():
+            # Something to go on with: a complete shard, or processed rows.
+            journals += len(list(output.glob("spool/*.done")))
             journals += bool(json.loads((output / "build.journal").read_text())["shards"])
         if not (output / "manifest.json").exists():
             with pytest.raises(UserError, match="no manifest"):
                 ShardReader(output)
     run_and_kill([str(rows), "--output", str(output), *options], 300)
     assert folder_bytes(output) == folder_bytes(tmp_path / "whole")
-    assert journals > 0, "no kill met a build with a complete shard; the test proved nothing"
+    assert journals > 0, "no kill met a build that had something to go on with"
 
 
 def test_an_unfinished_build_of_other_options_is_refused(tiny_tokenizer: Path, tmp_path: Path) -> None:

@@ -243,7 +243,9 @@ def test_bytes_do_not_depend_on_workers_or_place(tiny_tokenizer: Path, tmp_path:
     options: dict[str, Any] = {"verify": "math", "max_length": 70}
     expected = build(tmp_path / "w1", tiny_tokenizer, *inputs, workers=1, **options)
     counts = expected.manifest["counts"]
-    assert counts["rejected_by_reason"].keys() == {"malformed_json", "missing_field", "too_long", "wrong_answer"}
+    assert counts["rejected_by_reason"].keys() == {
+        "duplicate", "malformed_json", "missing_field", "too_long", "wrong_answer",
+    }  # fmt: skip
     assert counts["rows_read"] == counts["rows_kept"] + counts["rows_rejected"] > 530
     for workers in (2, 5):
         build(tmp_path / f"w{workers}", tiny_tokenizer, *inputs, workers=workers, **options)
@@ -349,7 +351,7 @@ def test_a_killed_build_leaves_no_manifest_and_the_next_one_succeeds(tiny_tokeni
     assert not (output / "manifest.json").exists()
     assert (output / "samples-00000.bin.partial").exists()
     small = write_rows(tmp_path / "small.jsonl", [SUM])
-    build(output, tiny_tokenizer, small)
+    build(output, tiny_tokenizer, small, overwrite=True)
     build(tmp_path / "fresh", tiny_tokenizer, small)
     assert folder_bytes(output) == folder_bytes(tmp_path / "fresh")
 

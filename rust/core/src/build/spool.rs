@@ -22,7 +22,7 @@ use crate::reason::Rejection;
 use crate::rows::Position;
 use crate::sample::Sample;
 
-/// A segment ends with the block that brings it to this many ids.
+/// A segment ends with the block that brings it to this many ids, or to the size of a shard.
 const SEGMENT_IDS: u64 = 32 << 20;
 /// A block read from the spool ends with the row that brings it to this many ids, or with this many rows.
 const BLOCK_IDS: usize = 1 << 18;
@@ -190,6 +190,7 @@ fn close(writer: BufWriter<File>, path: &Path) -> Result<u64> {
 impl Sink for SpoolSink<'_> {
     fn take(&mut self, block: Processed) -> Result<()> {
         let (rows_path, ids_path) = (self.path("rows"), self.path("ids"));
+        let most = SEGMENT_IDS.min(self.plan.policy.recipe.shard_tokens);
         let segment = self.segment()?;
         let (mut lines, mut position) = (0, block.offset);
         let (mut kept, mut rejected) = (0, Vec::new());
@@ -213,7 +214,7 @@ impl Sink for SpoolSink<'_> {
             segment.ids.write_all(&bytes).map_err(Error::io(&ids_path, "write"))?;
         }
         segment.num_ids += block.ids.len() as u64;
-        let full = segment.num_ids >= SEGMENT_IDS;
+        let full = segment.num_ids >= most;
         self.position.offset = position;
         self.position.line += lines;
         let before: u64 = self.plan.inputs[..block.file].iter().map(|input| input.size).sum();
