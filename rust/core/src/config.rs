@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+pub use crate::filters::FilterOptions;
 
 /// How answers are checked before a row is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,11 +42,6 @@ pub struct BuildConfig {
     /// Whether to replace shards of another fingerprint in `output`.
     pub overwrite: bool,
 }
-
-/// Which rows the filters drop. Unknown keys are errors.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FilterOptions {}
 
 impl BuildConfig {
     /// Refuses values that cannot work.

@@ -5,6 +5,7 @@ mod input;
 mod jsonl;
 mod table;
 
+pub(crate) use fields::kind;
 pub use fields::{Answer, Fields};
 pub(crate) use input::sha256_of_file;
 pub use input::{resolve, Format, Input};
