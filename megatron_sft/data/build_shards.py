@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +22,37 @@ from megatron_sft.data import build_report
 from megatron_sft.errors import ConfigError
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """Which rows the filters drop; docs/data-layer.md explains each one. Shares are from 0 to 1."""
+
+    think: Literal["any", "required", "none", "off"] = "any"
+    """Think blocks: `any`, none or one complete block at the beginning; `required`, exactly one; `none`, no block; `off`,
+    not looked at."""
+    empty_answer: bool = True
+    """Drop rows with nothing but white space after </think>."""
+    max_loop_tokens: int | None = 512
+    """Drop rows in which a piece of text is repeated for this many tokens; None for no limit."""
+    max_loop_share: float | None = 0.3
+    """Drop rows of which a larger share is such repetition; None for no limit."""
+    max_undecodable_share: float | None = 0.001
+    """Drop rows with a larger share of characters that mean nothing (U+FFFD, control, private, unassigned)."""
+    allowed_scripts: tuple[str, ...] = ()
+    """Unicode names of the scripts that responses may be written in, such as Latin Han; by default all."""
+    max_other_script_share: float = 0.1
+    """Drop rows with a larger share of letters of other scripts."""
+    max_prompt_tokens: int | None = None
+    """Drop rows whose rendered prompt is longer."""
+    decontaminate: tuple[str, ...] = ()
+    """Files of evaluation questions (JSON Lines, JSON, CSV, Parquet); rows that repeat one are dropped."""
+    decontaminate_field: str | None = None
+    """Field that holds the question; by default the usual names are tried."""
+    decontaminate_words: int = 13
+    """Length of the word sequences that are compared."""
+    decontaminate_share: float = 0.5
+    """Share of an evaluation question's word sequences that makes a row a repetition of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +102,11 @@ class BuildShardsConfig:
     """Names of the columns of the --join files, like --columns."""
     keep_duplicates: bool = False
     """Keep rows whose prompt and response are the same as an earlier row's."""
+    near_duplicates: float | None = None
+    """Drop rows whose text is at least this similar to an earlier kept row's, 0 to 1 (estimated Jaccard similarity of
+    their word 5-grams; 0.8 is usual); by default rows are not compared."""
+    filters: FilterConfig = field(default_factory=FilterConfig)
+    """What makes a row not worth training on; each filter has its name in rejects.jsonl."""
     stop_token: str | None = None
     """Token that ends every trained response; by default the tokenizer's eos token."""
     shard_tokens: int = 256_000_000
@@ -141,8 +177,9 @@ def build_options(config: BuildShardsConfig) -> dict[str, Any]:
         "select": config.select,
         "num_queries": None if config.num_queries is None else _not_negative("--num-queries", config.num_queries),
         "keep_duplicates": config.keep_duplicates,
-        "near_duplicates": None,
-        "filters": {},
+        "near_duplicates": config.near_duplicates,
+        "filters": asdict(config.filters)
+        | {"decontaminate": expand_inputs(config.filters.decontaminate) if config.filters.decontaminate else []},
         "shard_tokens": _not_negative("--shard-tokens", config.shard_tokens),
     }
     workers = config.workers if config.workers is not None else os.cpu_count() or 1
@@ -192,13 +229,13 @@ def parse_size(option: str, text: str) -> int:
 
 
 def _columns(entries: tuple[str, ...], option: str) -> dict[str, str]:
-    fields = ("message", "prompt", "response", "answer", "id", "query_id")
+    names = ("message", "prompt", "response", "answer", "id", "query_id")
     columns: dict[str, str] = {}
     for entry in entries:
-        field, _, column = entry.partition("=")
-        if field not in fields or not column or field in columns:
-            raise ConfigError(f"{option} {entry!r}: write FIELD=COLUMN, each field once, with one of {', '.join(fields)}")
-        columns[field] = column
+        name, _, column = entry.partition("=")
+        if name not in names or not column or name in columns:
+            raise ConfigError(f"{option} {entry!r}: write FIELD=COLUMN, each field once, with one of {', '.join(names)}")
+        columns[name] = column
     return columns
 
 

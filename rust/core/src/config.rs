@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+pub use crate::filters::FilterOptions;
 
 /// Everything a build is told. Unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
@@ -148,11 +149,6 @@ pub enum Select {
     /// The one of the fewest tokens; the first of equals.
     ShortestCorrect,
 }
-
-/// Which rows the filters drop. Unknown keys are errors.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FilterOptions {}
 
 /// The options that change nothing in the output.
 #[derive(Debug, Clone, Deserialize)]

@@ -14,7 +14,7 @@ pub mod answer;
 pub mod build;
 pub mod config;
 mod conversation;
-mod duplicates;
+pub mod duplicates;
 pub mod error;
 pub mod filters;
 pub mod indexed;

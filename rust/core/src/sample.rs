@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::{OverLength, Recipe, TrainTurns, Verify};
 use crate::conversation::{self, Draft};
+use crate::duplicates::{content_hash, Signature};
 use crate::error::Result as CoreResult;
 use crate::filters::{self, Candidate, Filter};
 use crate::join::JoinedResponses;
@@ -53,6 +54,8 @@ pub struct Sample {
     pub content: u128,
     /// Hash of what rows with the same query share.
     pub query: u128,
+    /// The [`Signature`] of its text, where near duplicates are looked for.
+    pub signature: Option<Vec<u8>>,
     /// What the row is mentioned for.
     pub notices: Vec<Notice>,
 }
@@ -131,7 +134,10 @@ impl<'a> Policy<'a> {
             || xxh3_128(draft.rendered.as_bytes()),
             |query| xxh3_128(query.as_bytes()),
         );
-        Ok(Sample { id: fields.id, sequences, content: content_hash(&draft.rendered, &fields.response), query, notices })
+        let content = content_hash(&draft.rendered, &fields.response);
+        let near = self.recipe.near_duplicates.is_some();
+        let signature = near.then(|| Signature::of(fields.question(), &fields.response).to_bytes().to_vec());
+        Ok(Sample { id: fields.id, sequences, content, query, signature, notices })
     }
 
     /// Joins, cuts and appends as the options say.
@@ -190,20 +196,11 @@ impl<'a> Policy<'a> {
             prompt_tokens: before.len(),
             prompt_opens_think: rendered.trim_end().ends_with("<think>"),
         };
-        for filter in &self.filters {
-            if let Some(detail) = filter.check(&candidate) {
-                return Err((Reason::named(filter.reason()), detail));
-            }
+        match self.filters.iter().find_map(|filter| filter.check(&candidate)) {
+            Some(finding) => Err((Reason::named(finding.reason), finding.detail)),
+            None => Ok(()),
         }
-        Ok(())
     }
-}
-
-/// The same for two rows exactly when prompt and response are the same text.
-fn content_hash(prompt: &str, response: &str) -> u128 {
-    // Each part is hashed by itself, so that ("ab", "c") and ("a", "bc") differ.
-    let parts = [xxh3_128(prompt.as_bytes()).to_le_bytes(), xxh3_128(response.as_bytes()).to_le_bytes()];
-    xxh3_128(&parts.concat())
 }
 
 fn refusal(failure: Failure) -> Refusal {

@@ -11,6 +11,7 @@ mod plan;
 mod pool;
 mod preview;
 mod process;
+mod seen;
 mod select;
 mod shards;
 mod sink;

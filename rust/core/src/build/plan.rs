@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{BuildConfig, Columns};
 use crate::error::Result;
+use crate::filters;
 use crate::join::JoinedResponses;
 use crate::manifest::{configuration, fingerprint};
 use crate::rows::{resolve, ChunkReader, Input, Limits, Position};
@@ -52,7 +53,7 @@ impl<'a> Plan<'a> {
             line_bytes: usize::try_from(config.run.memory_bytes / LINE_SHARE).unwrap_or(usize::MAX),
         };
         let mut columns = recipe.columns.clone();
-        let mut files = Vec::new();
+        let mut files = filters::fingerprints(&recipe.filters)?;
         let joined = match &recipe.join {
             None => None,
             Some(join) => {

@@ -9,11 +9,11 @@ use super::journal::{Journal, JOURNAL};
 use super::plan::Plan;
 use super::pool;
 use super::process::{Outcome, Processed};
+use super::seen::Seen;
 use super::select::{self, Selection};
 use super::sink::{Progress, Sink, Status};
 use super::source::Source;
 use super::spool;
-use crate::duplicates::Duplicates;
 use crate::error::{Error, Result};
 use crate::indexed::ShardWriter;
 use crate::manifest::{FileRecord, Manifest, ShardRecord, FORMAT, FORMAT_VERSION};
@@ -86,13 +86,14 @@ struct ShardSink<'a> {
     folder: &'a OutputFolder,
     selection: Option<Selection>,
     account: Account,
-    duplicates: Duplicates,
+    seen: Seen,
     /// The shard that is being written; none until its first sample.
     shard: Option<ShardWriter>,
     shards: Vec<ShardRecord>,
     files: BTreeMap<String, FileRecord>,
     rejects: OutputFile,
-    seen: OutputFile,
+    /// What `seen` is restored from.
+    seen_file: OutputFile,
     /// Complete files on their way to the disk.
     syncing: Vec<JoinHandle<Result<()>>>,
     bytes_done: u64,
@@ -106,12 +107,12 @@ impl<'a> ShardSink<'a> {
             folder,
             selection,
             account: Account::new(&plan.inputs, recipe.max_length),
-            duplicates: Duplicates::new(recipe),
+            seen: Seen::new(recipe),
             shard: None,
             shards: Vec::new(),
             files: BTreeMap::new(),
             rejects: folder.create(REJECTS)?,
-            seen: folder.create(SEEN)?,
+            seen_file: folder.create(SEEN)?,
             syncing: Vec::new(),
             bytes_done: 0,
         };
@@ -135,19 +136,19 @@ impl<'a> ShardSink<'a> {
             }
         }
         take_back(folder, REJECTS)?;
-        let mut duplicates = Duplicates::new(plan.policy.recipe);
-        let seen = folder.reopen(SEEN, journal.seen_bytes)?;
-        duplicates.restore(&folder.partial(SEEN))?;
+        let seen_file = folder.reopen(SEEN, journal.seen_bytes)?;
+        let mut seen = Seen::new(plan.policy.recipe);
+        seen.restore(&folder.partial(SEEN))?;
         Ok(Self {
             plan,
             folder,
             selection,
-            duplicates,
+            seen,
             shard: None,
             shards: journal.shards,
             files: journal.files,
             rejects: folder.reopen(REJECTS, journal.rejects_bytes)?,
-            seen,
+            seen_file,
             account: journal.account,
             syncing: Vec::new(),
             bytes_done: 0,
@@ -162,10 +163,12 @@ impl<'a> ShardSink<'a> {
         });
         let refusal = match refusal {
             Some(refusal) => Some(refusal),
-            None => self.duplicates.refuse(sample, self.account.position, |place| self.account.row_name(place)),
+            None => self.seen.refuse(sample, |place| self.account.row_name(place)),
         };
         if refusal.is_none() {
-            self.duplicates.remember(sample, self.account.position, &mut self.seen)?;
+            if let Some(record) = self.seen.remember(sample, self.account.position) {
+                self.seen_file.write(&record)?;
+            }
         }
         Ok(refusal.map(|(reason, detail)| Rejection { reason, detail, id: sample.id.clone() }))
     }
@@ -222,7 +225,7 @@ impl<'a> ShardSink<'a> {
             shard_tokens: self.plan.policy.recipe.shard_tokens,
             account: self.account.clone(),
             rejects_bytes: self.rejects.flush()?,
-            seen_bytes: self.seen.flush()?,
+            seen_bytes: self.seen_file.flush()?,
             shards: self.shards.clone(),
             files: self.files.clone(),
         };

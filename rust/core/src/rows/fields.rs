@@ -168,7 +168,7 @@ fn last_turn<'a>(messages: &mut Value, columns: &Columns) -> Result<Cow<'a, str>
 }
 
 /// The JSON name of a value's type, with an article.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -11,6 +11,7 @@ mod jsonl;
 mod table;
 
 pub use block::{Chunk, ChunkReader, Limits, Line, Position};
+pub(crate) use fields::kind;
 pub use fields::{Answer, Fields};
 pub(crate) use input::sha256_of_file;
 pub use input::{resolve, Format, Input};
