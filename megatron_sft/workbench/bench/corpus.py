@@ -1,10 +1,10 @@
 """A corpus of long reasoning traces, made on the spot from a seed, for benchmarks of the data layer.
 
-Rows are Countdown problems with a right answer in the box, but for 3 % with a wrong one and 1 % with none. Measured over the
-20 MB of seed 0 (886 rows) with Qwen3's tokenizer: 8,638 tokens a trace on average, the longest 58,366, 6.7 % above 20,000;
-2.53 bytes a token; 28 % of the pre-tokens are digits (10 % of the characters); the 1,000 most frequent pre-tokens are 91 % of all,
-so a cache of words helps about as much as on real traces, which have 88 %, and 133,680 different ones in 6.9 million keep it busy.
-Writing takes about 0.07 seconds a megabyte on one core.
+Rows are Countdown problems with a right answer in the box, but for 3 % with a wrong one and 1 % with none. Measured
+over the 20 MB of seed 0 (886 rows) with Qwen3's tokenizer: 8,638 tokens a trace on average, the longest 58,366, 6.7 %
+above 20,000; 2.53 bytes a token; 28 % of the pre-tokens are digits (10 % of the characters); the 1,000 most frequent
+pre-tokens are 91 % of all, and the 6.9 million pre-tokens are 133,680 different ones: a cache of words helps, but must
+bear many that come once. Writing takes about 0.07 seconds a megabyte on one core.
 """
 
 import json

@@ -279,8 +279,8 @@ class PassageWriter:
         any_of = self.any_of
         f, g, x, y = self.name()[:3].lower(), self.name(), any_of(_VARIABLES), any_of(_VARIABLES)
         return (
-            f"{self.sentence_start()} \\({f}({x}+{y}) {any_of(_RELATIONS)} {f}({x}) - \\{any_of(LATEX_COMMANDS)}({y})\\) "
-            f"on $\\mathrm{{{g}}}({x}^{{{y}}}, {f}_{{{x}{y}}})$, {any_of(_TAILS)}."
+            f"{self.sentence_start()} \\({f}({x}+{y}) {any_of(_RELATIONS)} {f}({x}) - "
+            f"\\{any_of(LATEX_COMMANDS)}({y})\\) on $\\mathrm{{{g}}}({x}^{{{y}}}, {f}_{{{x}{y}}})$, {any_of(_TAILS)}."
         )
 
     def _listing(self) -> str:
