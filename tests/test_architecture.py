@@ -41,7 +41,7 @@ ALLOWED_IN_EVALS = (
     "megatron_sft.cli",
     "megatron_sft.backends",
 )
-PACKAGES_OF_BASE_INSTALL = ("numpy", "tyro", "tokenizers", "tqdm")
+PACKAGES_OF_BASE_INSTALL = ("numpy", "tyro", "tokenizers", "math_verify")
 SKIPPED_FOLDERS = {".git", "target", "runs", "build", "dist", "__pycache__", "node_modules"}
 
 
