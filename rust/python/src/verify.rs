@@ -27,6 +27,16 @@ pub(crate) fn verify_math(py: Python<'_>, response: &str, answer: &str) -> (bool
     verdict(py.detach(|| verify::verify_math(response, answer)))
 }
 
+/// `equal`, `different` or `unknown`: what is proven about a gold answer and the content of a box.
+#[pyfunction]
+pub(crate) fn decide_math(gold: &str, answer: &str) -> &'static str {
+    match verify::decide(gold, answer) {
+        verify::Decision::Equal => "equal",
+        verify::Decision::Different => "different",
+        verify::Decision::Unknown => "unknown",
+    }
+}
+
 fn verdict(result: Result<(), verify::Failure>) -> (bool, String) {
     match result {
         Ok(()) => (true, String::new()),

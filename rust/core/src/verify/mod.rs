@@ -4,7 +4,7 @@ mod countdown;
 mod math;
 
 pub use countdown::verify_countdown;
-pub use math::verify_math;
+pub use math::{decide, verify_math, Decision};
 
 use std::fmt;
 
