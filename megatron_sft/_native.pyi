@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,12 @@ from megatron_sft.errors import DataError as NativeError
 
 __all__ = [
     "ChatTokenizer",
+    "MathVerifier",
     "NativeError",
     "ShardSet",
     "answer_text",
     "build_shards",
+    "decide_math",
     "last_boxed",
     "pack_rows",
     "plan_rows",
@@ -82,8 +84,45 @@ def verify_countdown(response: str, numbers: list[int], target: int) -> tuple[bo
     Returns `(True, "")`, or False with `no_boxed_answer` or `wrong_answer: <why>`.
     """
 
+def decide_math(gold: str, answer: str) -> Literal["equal", "different", "unknown"]:
+    r"""What is proven about a gold answer and the content of a box, without math-verify; it takes microseconds.
+
+    `equal` and `different` are math-verify's verdicts, see `rust/core/src/verify/math/mod.rs`. An answer that is not proven
+    to be either is `unknown`.
+    """
+
+@final
+class MathVerifier:
+    """math-verify's verdicts: proven by `decide_math`, remembered, or given by a process that runs `command`.
+
+    `command` is a program that keeps to the protocol of `megatron_sft.data.math_verify_server`. It starts when it is first
+    needed and is killed when a pair takes too long; the next pair starts it anew. Calls from several threads wait for each
+    other.
+
+    `cpu_seconds` is the processor time that a pair may take, `wall_seconds` (by default 3 * `cpu_seconds` + 5) the time
+    after which it is given up in any case.
+    """
+
+    def __new__(cls, command: list[str], cpu_seconds: float = 10.0, wall_seconds: float | None = None) -> MathVerifier: ...
+    def verify(
+        self, gold: str, answer: str
+    ) -> tuple[Literal["equal", "different", "undecided"], Literal["fast_path", "cache", "math_verify"], str]:
+        """Verdict on a gold answer and the content of a box, who gave it, and for `undecided` the cause.
+
+        Causes are `cpu_limit`, `wall_limit`, `died` and names of Python's exceptions.
+
+        Raises:
+            NativeError: when the program is needed and does not work; the message names the remedy.
+        """
+
+    def report(self) -> str:
+        """The counts of `VerifyReport` in `rust/core/src/verify/verifier.rs`, as JSON."""
+
+    def close(self) -> None:
+        """End the process; `verify` raises from then on."""
+
 def verify_math(response: str, answer: str) -> tuple[bool, str]:
-    """Whether the last box after the trace equals `answer` after light normalisation.
+    """Whether the last box after the trace is proven to equal `answer`, as by `decide_math`.
 
     Returns `(True, "")`, or False with `no_boxed_answer` or `wrong_answer: <why>`.
     """

@@ -26,7 +26,7 @@ mod _native {
     #[pymodule_export]
     use crate::tokenizer::ChatTokenizer;
     #[pymodule_export]
-    use crate::verify::{answer_text, last_boxed, verify_countdown, verify_math};
+    use crate::verify::{answer_text, decide_math, last_boxed, verify_countdown, verify_math, MathVerifier};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,10 +1,14 @@
-//! Is the final answer of a response right? Native checks that are exact: no floats, no guessing.
+//! Is the final answer of a response right? What can be proven is decided here, the rest by math-verify in a process.
 
 mod countdown;
+mod external;
 mod math;
+mod verifier;
 
 pub use countdown::verify_countdown;
-pub use math::verify_math;
+pub use external::{Cause, ExternalVerifier, Limits, Verdict};
+pub use math::{decide, verify_math, Decision};
+pub use verifier::{DecidedBy, MathVerifier, Verdicts, VerifyReport};
 
 use std::fmt;
 

@@ -1,0 +1,229 @@
+//! Whether math-verify takes two answers for the same: relations first, then sets and tuples, then expressions.
+
+use super::exact;
+use super::expressions::{compare_expressions, minus};
+use super::intervals::{compare_intervals, compare_unions};
+use super::numeric::{constant, differ, SAMPLES};
+use super::points::evaluate_at;
+use super::value::{Node, Value};
+use super::Decision;
+
+/// Compares what a gold answer and a boxed answer were read as.
+pub(super) fn compare(gold: &Value, found: &Value) -> Decision {
+    if gold == found {
+        return Decision::Equal;
+    }
+    let (gold, found) = match sides(gold, found) {
+        Some(sides) => sides,
+        None => return Decision::Unknown,
+    };
+    if gold == found {
+        return Decision::Equal;
+    }
+    match (gold, found) {
+        (Value::Relation { .. }, Value::Relation { .. }) => compare_relations(gold, found),
+        // An inequality or a proper equation is no number.
+        (Value::Relation { .. }, Value::Expr(_)) | (Value::Expr(_), Value::Relation { .. }) => Decision::Different,
+        (Value::Relation { .. }, _) | (_, Value::Relation { .. }) => Decision::Unknown,
+        (Value::Expr(gold), Value::Expr(found)) => compare_expressions(gold, found),
+        (Value::Union(_), _) | (_, Value::Union(_)) => compare_unions(gold, found),
+        (Value::Interval(_), _) | (_, Value::Interval(_)) => compare_intervals(gold, found),
+        _ => compare_collections(gold, found),
+    }
+}
+
+/// The parts of both that are compared: `x = 5` against `5` is 5 against 5, `x = 5` against `y = 5` stays as it is.
+fn sides<'a>(gold: &'a Value, found: &'a Value) -> Option<(&'a Value, &'a Value)> {
+    // Chains of relations fold up in ways of their own.
+    if [gold, found].iter().any(|value| matches!(value, Value::Relation { ops, .. } if ops.len() > 1)) {
+        return None;
+    }
+    let right = |value: &'a Value| match value {
+        Value::Relation { terms, ops } if ops[0] == '=' => terms.get(1),
+        _ => None,
+    };
+    match (right(gold), right(found)) {
+        (None, Some(found)) => Some((gold, found)),
+        (Some(inner), None) if is_assignment(gold) => Some((inner, found)),
+        _ => Some((gold, found)),
+    }
+}
+
+fn is_assignment(value: &Value) -> bool {
+    match value {
+        Value::Relation { terms, ops } => ops[0] == '=' && only_symbols(&terms[0]),
+        _ => false,
+    }
+}
+
+fn only_symbols(value: &Value) -> bool {
+    match value {
+        Value::Expr(node) => only_symbols_in(node),
+        Value::Tuple(parts) => parts.iter().all(only_symbols),
+        _ => false,
+    }
+}
+
+fn only_symbols_in(node: &Node) -> bool {
+    match node {
+        Node::Symbol { .. } => true,
+        Node::Add(parts) | Node::Mul(parts) | Node::Call(_, parts) => parts.iter().all(only_symbols_in),
+        Node::Pow(base, exponent) if **exponent == Node::integer(-1) => only_symbols_in(base),
+        Node::Pow(base, exponent) => only_symbols_in(base) && only_symbols_in(exponent),
+        Node::Exp(part) | Node::Factorial(part) => only_symbols_in(part),
+        _ => false,
+    }
+}
+
+/// Two relations, with one sign each.
+fn compare_relations(gold: &Value, found: &Value) -> Decision {
+    let (Some((left, sign)), Some((right, other))) = (difference(gold), difference(found)) else {
+        return Decision::Unknown;
+    };
+    if sign == 'n' || other == 'n' {
+        return Decision::Unknown;
+    }
+    let flipped = match sign {
+        '<' => '>',
+        '>' => '<',
+        'l' => 'g',
+        'g' => 'l',
+        same => same,
+    };
+    let negated = minus(&right);
+    // A difference that is a lone symbol is compared by its spelling.
+    let spelt = [&left, &right].iter().any(|node| matches!(node, Node::Add(terms) if terms.contains(&Node::integer(0))));
+    if !spelt && (sign == other && exact::equal(&left, &right) || flipped == other && exact::equal(&left, &negated)) {
+        return Decision::Equal;
+    }
+    if sign == '=' && other == '=' {
+        return if on_one_curve(gold, &right) { Decision::Unknown } else { Decision::Different };
+    }
+    // Inequalities are equal as they stand or flipped; solving them leads nowhere there.
+    let apart = |other: &Node| (0..SAMPLES).any(|seed| differing(&left, other, seed));
+    let differ = (sign != other || apart(&right)) && (flipped != other || apart(&negated));
+    if differ { Decision::Different } else { Decision::Unknown }
+}
+
+/// Left side minus right side, and the sign between them.
+fn difference(value: &Value) -> Option<(Node, char)> {
+    match value {
+        Value::Relation { terms, ops } => {
+            let (left, right) = (terms[0].expr()?, terms[1].expr()?);
+            Some((left.clone().plus(minus(right)), ops[0]))
+        }
+        _ => None,
+    }
+}
+
+fn differing(left: &Node, right: &Node, seed: u64) -> bool {
+    match (super::numeric::sample(left, seed), super::numeric::sample(right, seed)) {
+        (Some(left), Some(right)) => differ(left, right),
+        _ => false,
+    }
+}
+
+/// False if a point that solves `gold`, an assignment to a symbol, is found not to solve `other = 0`.
+///
+/// math-verify also solves both equations and compares the solutions, which cannot agree then. An equation for a function
+/// may be one that it cannot solve; two of those count as equal there.
+fn on_one_curve(gold: &Value, other: &Node) -> bool {
+    let Value::Relation { terms, .. } = gold else { return true };
+    let (Value::Expr(Node::Symbol { name, real }), Value::Expr(right)) = (&terms[0], &terms[1]) else { return true };
+    let unsolvable = |node: &Node| {
+        node.any(&|part| matches!(part, Node::Call(..) | Node::Factorial(_) | Node::Infinity { .. }) || !is_real(part))
+    };
+    let is_left = |part: &Node| matches!(part, Node::Symbol { name: other, .. } if other == name);
+    if !real || right.any(&is_left) || unsolvable(right) || unsolvable(other) {
+        return true;
+    }
+    !(1..=SAMPLES).any(|seed| {
+        let Some(value) = super::numeric::sample(right, seed) else { return false };
+        evaluate_at(other, seed, name, value).is_some_and(|rest| differ(rest, 0.0))
+    })
+}
+
+fn is_real(node: &Node) -> bool {
+    !matches!(node, Node::Symbol { real: false, .. })
+}
+
+/// Elements of a set or tuple; an expression is the only element of its set.
+fn elements(value: &Value) -> &[Value] {
+    match value {
+        Value::Set(elements) | Value::Tuple(elements) => elements,
+        single => std::slice::from_ref(single),
+    }
+}
+
+/// Sets, tuples, and an expression against one of them.
+pub(super) fn compare_collections(gold: &Value, found: &Value) -> Decision {
+    let (left, right) = (elements(gold), elements(found));
+    if left.is_empty() || right.is_empty() {
+        let (other, empty) = if left.is_empty() { (right, left) } else { (left, right) };
+        return if other.len() == empty.len() { Decision::Unknown } else { Decision::Different };
+    }
+    match (gold, found) {
+        (Value::Tuple(_), Value::Tuple(_) | Value::Expr(_)) | (Value::Expr(_), Value::Tuple(_)) => in_order(left, right),
+        (Value::Tuple(_), _) if !repeats(right) => in_order(left, right),
+        _ => as_sets(left, right),
+    }
+}
+
+/// Element by element.
+pub(super) fn in_order(left: &[Value], right: &[Value]) -> Decision {
+    if left.len() != right.len() {
+        return Decision::Different;
+    }
+    let mut all = Decision::Equal;
+    for (left, right) in left.iter().zip(right) {
+        match compare(left, right) {
+            Decision::Equal => {}
+            Decision::Different => return Decision::Different,
+            Decision::Unknown => all = Decision::Unknown,
+        }
+    }
+    all
+}
+
+/// In any order. An element that differs from all others decides; so does one partner for each.
+pub(super) fn as_sets(left: &[Value], right: &[Value]) -> Decision {
+    let without_partner = |one: &Value, others: &[Value], swapped: bool| {
+        others.iter().all(|other| {
+            let decision = if swapped { compare(other, one) } else { compare(one, other) };
+            decision == Decision::Different
+        })
+    };
+    if left.len() * right.len() > 400 {
+        return Decision::Unknown;
+    }
+    if left.iter().any(|one| without_partner(one, right, false))
+        || right.iter().any(|one| without_partner(one, left, true))
+    {
+        return Decision::Different;
+    }
+    if left.len() != right.len() || repeats(left) || repeats(right) {
+        return Decision::Unknown;
+    }
+    if left.iter().all(|one| right.contains(one)) {
+        return Decision::Equal;
+    }
+    let (Some(left), Some(right)) = (sorted(left), sorted(right)) else { return Decision::Unknown };
+    let same = left.iter().zip(&right).all(|(left, right)| compare(left, right) == Decision::Equal);
+    if same { Decision::Equal } else { Decision::Unknown }
+}
+
+fn repeats(elements: &[Value]) -> bool {
+    elements.iter().enumerate().any(|(at, element)| elements[..at].contains(element))
+}
+
+/// Constants without a decimal point in order of their values, if these are clearly distinct.
+fn sorted(elements: &[Value]) -> Option<Vec<&Value>> {
+    let mut valued = Vec::new();
+    for element in elements {
+        let node = element.expr().filter(|node| !node.has_float() && node.percentage().is_none())?;
+        valued.push((constant(node).filter(|value| value.is_finite())?, element));
+    }
+    valued.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let distinct = valued.windows(2).all(|pair| differ(pair[0].0, pair[1].0));
+    distinct.then(|| valued.into_iter().map(|(_, element)| element).collect())
+}

@@ -1,0 +1,123 @@
+//! Whether math-verify would take a boxed answer for the gold one, decided without it where that can be proven.
+//!
+//! The reference is math-verify 0.9 with its default settings and without time limits:
+//!
+//! ```text
+//! verify(parse("$" + gold + "$"), parse("\\boxed{" + answer + "}"))
+//! ```
+//!
+//! where `answer` is the content of the last box after the trace. The gold answer is wrapped as it is, as in the paper's
+//! reward function, also where it holds dollar signs of its own. What math-verify cannot read is different from everything.
+//!
+//! [`decide`] follows its steps, and gives up where it is not certain:
+//!
+//! 1. *What is read* (`extract`): the whole text, if it holds no words or delimiters that the search reacts to.
+//! 2. *Spelling* (`normalise`): sizes of delimiters, spaces, dollar signs, units and closing `\text{...}` are dropped,
+//!    fractions and roots completed, `and` and `or` become commas. Equal spellings are equal answers, readable or not.
+//! 3. *Reading* (`tokens`, `expr`, `parse`): a part of its grammar. `2\frac{1}{2}` is 5/2, and so is any integer before a
+//!    fraction or integer (`2(3)` is 5); `1,000` as a whole is a number, otherwise commas make a set; `(1,2)` is an open
+//!    interval, `(2,1)` and `(1,2,3)` are tuples; degrees and the base of `52_8` count for nothing; letters are symbols,
+//!    real unless a lone `i` occurs, upper and lower case alike; a decimal point makes a float, except in `0.5` alone. A
+//!    point that belongs to no number cannot be read.
+//! 4. *Comparing* (`compare`, `expressions`, `intervals`): an equation found counts as its right side where the gold
+//!    answer is none, and a gold assignment as its right side where none is found. Sets compare in any order, tuples in
+//!    theirs; an open interval beside two elements is a pair. Floats are equal if they agree to six decimals; `9` equals
+//!    `9%`; symbols compare by name.
+//!    - *Equal* is concluded from equal objects, or from exact arithmetic with rationals, roots of integers, pi and
+//!      polynomials (`exact`), which math-verify's simplification reproduces.
+//!    - *Different* is concluded from values that are apart at sampled points (`numeric`) by more than math-verify ever
+//!      forgives: expressions that differ in one point are not the same, and no simplification makes them so.
+//!
+//! Numbers are limited to 60 digits, texts to 400 bytes, brackets to a few levels: `decide` takes microseconds.
+
+mod compare;
+mod exact;
+mod expr;
+mod expressions;
+mod extract;
+mod intervals;
+mod normalise;
+mod numeric;
+mod parse;
+mod points;
+mod tokens;
+mod units;
+mod value;
+
+use super::{final_answer, shown, Failure};
+use parse::{parse, Parsed};
+
+/// What is proven about a pair of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// math-verify takes them for the same.
+    Equal,
+    /// math-verify does not.
+    Different,
+    /// Only math-verify itself can tell.
+    Unknown,
+}
+
+/// Decides about the content of a box, where math-verify's verdict is certain.
+///
+/// ```
+/// use megatron_sft_core::verify::{decide, Decision};
+/// assert_eq!(decide(r"\frac{1}{2}", "0.5"), Decision::Equal);
+/// assert_eq!(decide("42", "41"), Decision::Different);
+/// assert_eq!(decide("100!", "99! \\cdot 100"), Decision::Unknown);
+/// ```
+pub fn decide(gold: &str, answer: &str) -> Decision {
+    if answer.is_empty() {
+        return Decision::Different;
+    }
+    try_decide(gold, answer).unwrap_or(Decision::Unknown)
+}
+
+fn try_decide(gold: &str, answer: &str) -> Option<Decision> {
+    let (gold, boxed) = (extract::gold(gold)?, extract::boxed(answer)?);
+    if gold == boxed && stays_readable(gold) {
+        return Some(Decision::Equal);
+    }
+    let (gold, spelt) = (normalise::normalise(gold)?, normalise::normalise(boxed)?);
+    if gold.trim().is_empty() || spelt.trim().is_empty() {
+        return None;
+    }
+    if gold.trim() == spelt.trim() && stays_readable(&gold) {
+        return Some(Decision::Equal);
+    }
+    let (gold, found) = (parse(&gold)?, parse(&spelt)?);
+    match (gold, found) {
+        (Parsed::Value(gold), Parsed::Value(found)) => Some(compare::compare(&gold, &found)),
+        // Only the spelling is left of an answer that cannot be read, and it is another one.
+        (Parsed::Value(_), Parsed::Nothing) if extract::only_the_box(answer) => Some(Decision::Different),
+        _ => None,
+    }
+}
+
+/// Whether something is left of a text when it is normalised, and math-verify reads it in no time: equal spellings are
+/// equal then.
+fn stays_readable(text: &str) -> bool {
+    let mut depth = 0usize;
+    let mut deepest = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    let kept = text.bytes().any(|byte| byte.is_ascii_digit())
+        || !text.contains('\\') && text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    kept && deepest <= 5 && !text.contains('!') && text.matches('^').count() <= 8
+}
+
+/// Whether the last boxed text after the trace is proven equal to `answer`; what is not decided counts as a failure here.
+pub fn verify_math(response: &str, answer: &str) -> Result<(), Failure> {
+    let boxed = final_answer(response)?;
+    match decide(answer, boxed) {
+        Decision::Equal => Ok(()),
+        _ if boxed.trim().is_empty() => Err(Failure::WrongAnswer("the box is empty".to_string())),
+        _ => Err(Failure::WrongAnswer(format!("{} is not {}", shown(boxed), shown(answer)))),
+    }
+}
