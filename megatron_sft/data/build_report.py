@@ -133,3 +133,12 @@ def print_account(output: Path, manifest: dict[str, Any]) -> None:
     print(f"lengths      {lengths['min']} to {lengths['max']} tokens")
     print(f"fingerprint  {manifest['fingerprint']}")
     print(f"shards       {len(manifest['shards'])} in {output}")
+
+
+def print_verification(manifest: dict[str, Any]) -> None:
+    """Print who decided about the answers."""
+    verification = manifest["verification"]
+    total = sum(verification.values())
+    print(f"answers      {total} compared with the known one")
+    for name, count in sorted(verification.items(), key=lambda entry: -entry[1]):
+        print(f"  {count:8d} {count / total:6.1%} {name.replace('_', ' ')}")

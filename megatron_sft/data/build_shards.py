@@ -84,6 +84,10 @@ class BuildShardsConfig:
     verify: Literal["none", "math", "countdown"] = "none"
     """Check the last boxed answer after the trace: `math` against a string or number, `countdown` against an object
     with numbers and target. Rows with a wrong answer are rejected."""
+    math_limit: float = 10.0
+    """Seconds of processor time that math-verify may take for one answer; beyond it the row is rejected as undecided."""
+    verify_report: bool = False
+    """Print who decided about the answers: proofs of the native code, math-verify, or nobody within the limit."""
     select: Literal["all", "random-correct", "first-correct", "shortest-correct"] = "all"
     """Which of several responses to a query are kept, among the rows that nothing else drops; random-correct is the
     paper's."""
@@ -150,6 +154,8 @@ def main(config: BuildShardsConfig) -> None:
         print(f"{config.output} already holds these shards (same fingerprint): kept as they are")
     build_report.print_first_sample(config.output, tokenizer)
     build_report.print_account(config.output, result)
+    if config.verify_report:
+        build_report.print_verification(result)
 
 
 def build_options(config: BuildShardsConfig) -> dict[str, Any]:
@@ -158,6 +164,8 @@ def build_options(config: BuildShardsConfig) -> dict[str, Any]:
     Raises:
         ConfigError: for a value that cannot be read; the builder checks the rest.
     """
+    if config.verify != "math" and (config.verify_report or config.math_limit != BuildShardsConfig.math_limit):
+        raise ConfigError("--verify-report and --math-limit have no effect without --verify math")
     join = None
     if config.join:
         join = {"files": expand_inputs(config.join), "columns": _columns(config.join_columns, "--join-columns")}
@@ -167,6 +175,7 @@ def build_options(config: BuildShardsConfig) -> dict[str, Any]:
         "max_length": _not_negative("--max-length", config.max_length),
         "over_length": config.over_length,
         "verify": config.verify,
+        "math_cpu_seconds": config.math_limit,
         "stop_token": config.stop_token,
         "seed": _not_negative("--seed", config.seed),
         "columns": _columns(config.columns, "--columns"),
@@ -187,6 +196,7 @@ def build_options(config: BuildShardsConfig) -> dict[str, Any]:
         "workers": _not_negative("--workers", workers),
         "memory_bytes": parse_size("--memory", config.memory),
         "overwrite": config.overwrite,
+        "math_command": [sys.executable, "-m", "megatron_sft.data.math_verify_server"],
         "part": _part(config.part),
     }
     return {

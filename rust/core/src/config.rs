@@ -33,6 +33,8 @@ pub struct Recipe {
     pub over_length: OverLength,
     /// Which check the answers have to pass.
     pub verify: Verify,
+    /// Processor time for one mathematical answer that no proof decides, in seconds.
+    pub math_cpu_seconds: f64,
     /// Token that ends every trained response; the tokenizer's eos token when absent.
     pub stop_token: Option<String>,
     /// Seed of the random choices: `random-correct` and `num_queries`.
@@ -160,6 +162,8 @@ pub struct RunOptions {
     pub memory_bytes: u64,
     /// Whether to replace shards of another fingerprint in the output folder.
     pub overwrite: bool,
+    /// The program, and its arguments, that is asked about mathematical answers that no proof decides.
+    pub math_command: Vec<String>,
     /// Work on part k of n (counted from 1) only, and leave the result for a build without this option.
     pub part: Option<(usize, usize)>,
 }
@@ -195,6 +199,10 @@ impl Recipe {
         if self.max_length < 2 || i32::try_from(self.max_length).is_err() {
             let message = format!("--max-length {} is out of range; use 2 to {} tokens", self.max_length, i32::MAX);
             return Err(Error::Config(message));
+        }
+        if !(self.math_cpu_seconds > 0.0 && self.math_cpu_seconds.is_finite()) {
+            let seconds = self.math_cpu_seconds;
+            return Err(Error::Config(format!("--math-limit {seconds} cannot work; use more than 0 seconds")));
         }
         if self.shard_tokens == 0 {
             return Err(Error::Config("--shard-tokens 0 cannot work; use 1 or more".to_string()));

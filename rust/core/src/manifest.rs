@@ -42,6 +42,8 @@ pub struct Manifest {
     pub counts: Counts,
     /// Kept rows that are worth mentioning, by what for.
     pub notices: BTreeMap<String, NoticeRecord>,
+    /// Mathematical answers by who decided about them, and how: `fast_path_equal`, `math_verify_different`, ...
+    pub verification: BTreeMap<String, u64>,
     /// Lengths of the samples, in tokens.
     pub lengths: Lengths,
     /// Token that ends every response.

@@ -1,6 +1,7 @@
 //! From a row to a sample: rendered, tokenized, measured, filtered, verified, or rejected with a reason.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,13 +10,13 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::config::{OverLength, Recipe, TrainTurns, Verify};
 use crate::conversation::{self, Draft};
 use crate::duplicates::{content_hash, Signature};
-use crate::error::Result as CoreResult;
+use crate::error::{Error, Result as CoreResult};
 use crate::filters::{self, Candidate, Filter};
 use crate::join::JoinedResponses;
 use crate::reason::{Reason, Rejection};
 use crate::rows::{Answer, Fields};
 use crate::tokenizer::{ChatTokenizer, Scratch};
-use crate::verify::{verify_countdown, verify_math, Failure};
+use crate::verify::{self, verify_countdown, DecidedBy, Failure, Limits, MathVerifier, Verdict, Verdicts};
 
 /// Reason and detail of a rejection, before the row's id is known.
 pub(crate) type Refusal = (Reason, String);
@@ -60,6 +61,15 @@ pub struct Sample {
     pub notices: Vec<Notice>,
 }
 
+/// Why a row gives no sample.
+#[derive(Debug)]
+pub enum Refused {
+    /// The row is not kept.
+    Rejected(Rejection),
+    /// The build cannot go on.
+    Failed(Error),
+}
+
 impl Sample {
     /// Tokens in all.
     pub fn num_tokens(&self) -> usize {
@@ -83,6 +93,8 @@ pub struct Policy<'a> {
     pub recipe: &'a Recipe,
     filters: Vec<Box<dyn Filter>>,
     joined: Option<JoinedResponses>,
+    math_command: Vec<String>,
+    verdicts: Arc<Verdicts>,
 }
 
 /// What a worker keeps from row to row.
@@ -90,6 +102,10 @@ pub struct Policy<'a> {
 pub struct Worker {
     /// Cache and buffers of the tokenizer.
     pub scratch: Scratch,
+    /// Decides about mathematical answers.
+    math: MathVerifier,
+    /// Who decided about the present row's answer, and how; see [`MathVerifier::verify`].
+    pub decided: Option<String>,
 }
 
 impl<'a> Policy<'a> {
@@ -99,25 +115,34 @@ impl<'a> Policy<'a> {
         stop_id: u32,
         recipe: &'a Recipe,
         joined: Option<JoinedResponses>,
+        math_command: &[String],
     ) -> CoreResult<Self> {
-        Ok(Self { tokenizer, stop_id, recipe, filters: filters::make(&recipe.filters)?, joined })
+        let (filters, math_command) = (filters::make(&recipe.filters)?, math_command.to_vec());
+        let verdicts = Arc::new(Verdicts::new());
+        Ok(Self { tokenizer, stop_id, recipe, filters, joined, math_command, verdicts })
     }
 
     /// A worker's own part.
     pub fn worker(&self) -> Worker {
-        Worker { scratch: self.tokenizer.scratch() }
+        let limits = Limits::cpu(self.recipe.math_cpu_seconds);
+        let math = MathVerifier::new(self.math_command.clone(), limits, Arc::clone(&self.verdicts));
+        Worker { scratch: self.tokenizer.scratch(), math, decided: None }
     }
 
     /// Makes the sample of a row and appends its ids to `ids`, or leaves `ids` as they were.
-    pub fn apply(&self, fields: Fields<'_>, worker: &mut Worker, ids: &mut Vec<u32>) -> Result<Sample, Rejection> {
+    pub fn apply(&self, fields: Fields<'_>, worker: &mut Worker, ids: &mut Vec<u32>) -> Result<Sample, Refused> {
         let (id, start) = (fields.id.clone(), ids.len());
-        self.try_apply(fields, worker, ids).map_err(|(reason, detail)| {
+        worker.decided = None;
+        self.try_apply(fields, worker, ids).map_err(|stop| {
             ids.truncate(start);
-            Rejection { reason, detail, id }
+            match stop {
+                Stop::Refused((reason, detail)) => Refused::Rejected(Rejection { reason, detail, id }),
+                Stop::Failed(error) => Refused::Failed(error),
+            }
         })
     }
 
-    fn try_apply(&self, mut fields: Fields<'_>, worker: &mut Worker, ids: &mut Vec<u32>) -> Result<Sample, Refusal> {
+    fn try_apply(&self, mut fields: Fields<'_>, worker: &mut Worker, ids: &mut Vec<u32>) -> Result<Sample, Stop> {
         self.transform(&mut fields)?;
         let check = Check::new(self.recipe.verify, fields.answer.as_ref())?;
         let start = ids.len();
@@ -129,7 +154,7 @@ impl<'a> Policy<'a> {
         let Draft { mut sequences, .. } = draft;
         self.limit(&mut sequences, ids, start, &mut notices)?;
         self.filter(&fields, &draft.rendered, &sequences, &ids[start..])?;
-        check.run(&fields.response).map_err(refusal)?;
+        check.run(&fields.response, worker)?;
         let query = fields.query_id.as_deref().map_or_else(
             || xxh3_128(draft.rendered.as_bytes()),
             |query| xxh3_128(query.as_bytes()),
@@ -203,6 +228,18 @@ impl<'a> Policy<'a> {
     }
 }
 
+/// Why the work on a row ends.
+enum Stop {
+    Refused(Refusal),
+    Failed(Error),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(refusal)
+    }
+}
+
 fn refusal(failure: Failure) -> Refusal {
     match failure {
         Failure::NoBoxedAnswer => (Reason::NO_BOXED_ANSWER, "no \\boxed{...} after the trace".to_string()),
@@ -236,11 +273,31 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn run(&self, response: &str) -> Result<(), Failure> {
+    fn run(&self, response: &str, worker: &mut Worker) -> Result<(), Stop> {
         match self {
             Check::None => Ok(()),
-            Check::Math(answer) => verify_math(response, answer),
-            Check::Countdown(numbers, target) => verify_countdown(response, numbers, *target),
+            Check::Math(gold) => {
+                let boxed = verify::boxed_answer(response).map_err(refusal)?;
+                let (verdict, by) = worker.math.verify(gold, boxed).map_err(Stop::Failed)?;
+                // A verdict from the cache is math-verify's: what is counted must not depend on the workers.
+                let who = if by == DecidedBy::FastPath { "fast_path" } else { "math_verify" };
+                let (how, refusal) = match verdict {
+                    Verdict::Equal => ("equal".to_string(), None),
+                    Verdict::Different => {
+                        let detail = format!("{} is not {}", verify::shown(boxed), verify::shown(gold));
+                        ("different".to_string(), Some((Reason::WRONG_ANSWER, detail)))
+                    }
+                    Verdict::Undecided(cause) => {
+                        let detail = format!("no verdict on {}: {}", verify::shown(boxed), cause.name());
+                        (format!("undecided_{}", cause.name()), Some((Reason::UNDECIDED, detail)))
+                    }
+                };
+                worker.decided = Some(format!("{who}_{how}"));
+                refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+            }
+            Check::Countdown(numbers, target) => {
+                verify_countdown(response, numbers, *target).map_err(|failure| refusal(failure).into())
+            }
         }
     }
 }

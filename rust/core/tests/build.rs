@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use megatron_sft_core::build::build_shards;
-use megatron_sft_core::config::{BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns, Verify};
+use megatron_sft_core::config::{
+    BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns, Verify,
+};
 use megatron_sft_core::Error;
 use serde_json::{json, Map, Value};
 use tempfile::TempDir;
@@ -39,6 +41,7 @@ fn config(folder: &TempDir, rows: &str, workers: usize) -> BuildConfig {
             max_length: 10,
             over_length: OverLength::Reject,
             verify: Verify::None,
+            math_cpu_seconds: 1.0,
             stop_token: None,
             seed: 0,
             columns: Columns::default(),
@@ -53,7 +56,13 @@ fn config(folder: &TempDir, rows: &str, workers: usize) -> BuildConfig {
             filters: Default::default(),
             shard_tokens: 1 << 30,
         },
-        run: RunOptions { workers, memory_bytes: 1 << 30, overwrite: false, part: None },
+        run: RunOptions {
+            workers,
+            memory_bytes: 1 << 30,
+            overwrite: false,
+            math_command: Vec::new(),
+            part: None,
+        },
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Account {
     pub(super) position: Position,
     pub(super) counts: Counts,
     pub(super) notices: BTreeMap<String, NoticeRecord>,
+    /// Answers by who decided about them, and how.
+    pub(super) verification: BTreeMap<String, u64>,
     pub(super) lengths: Lengths,
     pub(super) inputs: Vec<InputRecord>,
     pub(super) tokens: u64,
@@ -34,6 +36,7 @@ impl Account {
             position: Position::default(),
             counts: Counts::default(),
             notices: BTreeMap::new(),
+            verification: BTreeMap::new(),
             lengths: Lengths::new(max_length),
             inputs: inputs.iter().map(record).collect(),
             tokens: 0,
@@ -52,7 +55,10 @@ impl Account {
         self.counts.blank_lines += 1;
     }
 
-    pub(super) fn row(&mut self) {
+    pub(super) fn row(&mut self, decided: Option<String>) {
+        if let Some(decided) = decided {
+            *self.verification.entry(decided).or_default() += 1;
+        }
         self.counts.rows_read += 1;
         self.inputs[self.position.file].rows_read += 1;
     }

@@ -72,7 +72,7 @@ impl<'a> Plan<'a> {
         Ok(Self {
             fingerprint: identity(&inputs),
             policy_fingerprint: identity(&[]),
-            policy: Policy::new(tokenizer, stop_id, recipe, joined)?,
+            policy: Policy::new(tokenizer, stop_id, recipe, joined, &config.run.math_command)?,
             columns,
             limits,
             window: usize::try_from(config.run.memory_bytes / WINDOW_SHARE).unwrap_or(usize::MAX),

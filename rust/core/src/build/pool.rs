@@ -79,9 +79,9 @@ impl Pool<'_, '_> {
         let mut worker = self.plan.policy.worker();
         while self.wait_for_room() {
             let Some((number, weight, job)) = self.next_job() else { return };
-            let result = job.map(|job| match job {
+            let result = job.and_then(|job| match job {
                 Job::Block(chunk) => process(&chunk, &self.plan.columns, &self.plan.policy, &mut worker),
-                Job::Done(processed) => processed,
+                Job::Done(processed) => Ok(processed),
             });
             self.lock().ready.insert(number, (weight, result));
             self.write_what_is_due();

@@ -22,7 +22,7 @@ pub fn preview(config: &BuildConfig) -> Result<String> {
     let mut sample = Value::Null;
     while let (Value::Null, Some(job)) = (&sample, source.next_job()?) {
         let block = match job {
-            Job::Block(chunk) => process(&chunk, &plan.columns, &plan.policy, &mut worker),
+            Job::Block(chunk) => process(&chunk, &plan.columns, &plan.policy, &mut worker)?,
             Job::Done(processed) => processed,
         };
         for row in &block.rows {

@@ -1,9 +1,10 @@
 //! What a worker does with a block of rows.
 
 use crate::config::Columns;
+use crate::error::Result;
 use crate::reason::Rejection;
 use crate::rows::{Chunk, Line};
-use crate::sample::{Policy, Sample, Worker};
+use crate::sample::{Policy, Refused, Sample, Worker};
 
 /// A block after tokenization.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Processed {
 pub(super) struct ProcessedRow {
     /// Bytes (rows, in a table) from the start of the block to the row's end.
     pub(super) end: u64,
+    /// Who decided about the answer, and how.
+    pub(super) decided: Option<String>,
     pub(super) outcome: Outcome,
 }
 
@@ -34,20 +37,39 @@ pub(super) enum Outcome {
     Rejected(Rejection),
 }
 
-pub(super) fn process(chunk: &Chunk, columns: &Columns, policy: &Policy<'_>, worker: &mut Worker) -> Processed {
+/// Fails only when a row cannot be judged at all.
+pub(super) fn process(
+    chunk: &Chunk,
+    columns: &Columns,
+    policy: &Policy<'_>,
+    worker: &mut Worker,
+) -> Result<Processed> {
     // Traces have about 2.5 bytes a token; a wrong guess costs a copy.
     let mut ids = Vec::with_capacity(chunk.weight() / 2);
-    let mut rows = Vec::new();
+    let (mut rows, mut failure) = (Vec::new(), None);
     chunk.for_each(columns, |_, end, line| {
+        let mut decided = None;
         let outcome = match line {
+            _ if failure.is_some() => return,
             Line::Blank => Outcome::Blank,
             Line::Bad(rejection) => Outcome::Rejected(rejection),
-            Line::Row(fields) => match policy.apply(fields, worker, &mut ids) {
-                Ok(sample) => Outcome::Kept(sample),
-                Err(rejection) => Outcome::Rejected(rejection),
-            },
+            Line::Row(fields) => {
+                let result = policy.apply(fields, worker, &mut ids);
+                decided = worker.decided.take();
+                match result {
+                    Ok(sample) => Outcome::Kept(sample),
+                    Err(Refused::Rejected(rejection)) => Outcome::Rejected(rejection),
+                    Err(Refused::Failed(error)) => {
+                        failure = Some(error);
+                        return;
+                    }
+                }
+            }
         };
-        rows.push(ProcessedRow { end, outcome });
+        rows.push(ProcessedRow { end, decided, outcome });
     });
-    Processed { file: chunk.file, offset: chunk.offset, bytes_done: chunk.bytes_done, rows, ids }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(Processed { file: chunk.file, offset: chunk.offset, bytes_done: chunk.bytes_done, rows, ids }),
+    }
 }

@@ -267,11 +267,11 @@ impl Sink for ShardSink<'_> {
             match row.outcome {
                 Outcome::Blank => self.account.blank(),
                 Outcome::Rejected(rejection) => {
-                    self.account.row();
+                    self.account.row(row.decided);
                     self.reject(&rejection)?;
                 }
                 Outcome::Kept(sample) => {
-                    self.account.row();
+                    self.account.row(row.decided);
                     let next = end + sample.num_tokens();
                     if let Some(rejection) = self.refuse(&sample)? {
                         self.write_ids(&block.ids[start..end])?;
@@ -324,6 +324,7 @@ fn manifest(
         shards,
         counts: account.counts,
         notices: account.notices,
+        verification: account.verification,
         lengths: account.lengths,
         stop_token: plan.stop_token.clone(),
         stop_id: plan.policy.stop_id,

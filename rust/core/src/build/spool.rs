@@ -34,6 +34,8 @@ struct SpooledRow {
     /// Uncompressed bytes (rows, in a table) of the input up to the row's end.
     end: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    decided: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     kept: Option<Sample>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected: Option<Rejection>,
@@ -204,7 +206,7 @@ impl Sink for SpoolSink<'_> {
             };
             kept += u64::from(sample.is_some());
             rejected.extend(rejection.as_ref().map(|rejection| rejection.reason.name().to_string()));
-            let row = SpooledRow { end: position, kept: sample, rejected: rejection };
+            let row = SpooledRow { end: position, decided: row.decided, kept: sample, rejected: rejection };
             let mut line = serde_json::to_vec(&row).expect("plain data is valid JSON");
             line.push(b'\n');
             segment.rows.write_all(&line).map_err(Error::io(&rows_path, "write"))?;
@@ -283,7 +285,7 @@ impl SpoolReader {
                 block.ids.truncate(start);
                 continue;
             }
-            block.rows.push(ProcessedRow { end, outcome: outcome(row) });
+            block.rows.push(ProcessedRow { end, decided: row.decided.clone(), outcome: outcome(row) });
         }
         Ok((!block.rows.is_empty()).then_some(block))
     }

@@ -15,7 +15,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::Zero;
 
-use super::{final_answer, shown, Failure};
+use super::{boxed_answer, shown, Failure};
 
 /// Brackets nested deeper than this are refused, so hostile text cannot exhaust the stack.
 const DEEPEST: usize = 100;
@@ -30,7 +30,7 @@ const MOST_DIGITS: usize = 30;
 /// assert!(verify_countdown(r"\boxed{25 + 25 - 6}", &[6, 25], 44).is_err());
 /// ```
 pub fn verify_countdown(response: &str, numbers: &[i64], target: i64) -> Result<(), Failure> {
-    let boxed = final_answer(response)?;
+    let boxed = boxed_answer(response)?;
     let wrong = |detail: String| Failure::WrongAnswer(detail);
     let tokens = tokenize(boxed).map_err(wrong)?;
     let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, used: Vec::new() };

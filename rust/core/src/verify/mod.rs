@@ -31,12 +31,12 @@ impl fmt::Display for Failure {
 }
 
 /// The last boxed text after the trace.
-fn final_answer(response: &str) -> Result<&str, Failure> {
+pub(crate) fn boxed_answer(response: &str) -> Result<&str, Failure> {
     crate::answer::last_boxed(crate::answer::answer_text(response)).ok_or(Failure::NoBoxedAnswer)
 }
 
 /// `text` cut to a length that fits in a message.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 80;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

@@ -44,7 +44,7 @@ mod tokens;
 mod units;
 mod value;
 
-use super::{final_answer, shown, Failure};
+use super::{boxed_answer, shown, Failure};
 use parse::{parse, Parsed};
 
 /// What is proven about a pair of answers.
@@ -114,7 +114,7 @@ fn stays_readable(text: &str) -> bool {
 
 /// Whether the last boxed text after the trace is proven equal to `answer`; what is not decided counts as a failure here.
 pub fn verify_math(response: &str, answer: &str) -> Result<(), Failure> {
-    let boxed = final_answer(response)?;
+    let boxed = boxed_answer(response)?;
     match decide(answer, boxed) {
         Decision::Equal => Ok(()),
         _ if boxed.trim().is_empty() => Err(Failure::WrongAnswer("the box is empty".to_string())),
