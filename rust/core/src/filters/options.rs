@@ -46,7 +46,7 @@ pub struct FilterOptions {
     pub decontaminate: Vec<PathBuf>,
     /// Field of these files that holds the question; None, the default, looks for the usual names.
     pub decontaminate_field: Option<String>,
-    /// Words that are compared at a time; 13 by default.
+    /// Words that are compared at a time; 8 by default.
     pub decontaminate_words: usize,
     /// Share of an evaluation question's word sequences, 0 to 1, that makes a row a repetition of it; 0.5 by default.
     pub decontaminate_share: f64,
@@ -65,7 +65,7 @@ impl Default for FilterOptions {
             max_prompt_tokens: None,
             decontaminate: Vec::new(),
             decontaminate_field: None,
-            decontaminate_words: 13,
+            decontaminate_words: 8,
             decontaminate_share: 0.5,
         }
     }
@@ -153,7 +153,7 @@ mod tests {
             (r#"{"decontaminate": ["a.jsonl"], "decontaminate_share": 0}"#, "decontaminate_share 0"),
             (r#"{"decontaminate_field": "q"}"#, "without decontaminate"),
             (r#"{"decontaminate_share": 0.9}"#, "without decontaminate"),
-            (r#"{"decontaminate_words": 8}"#, "without decontaminate"),
+            (r#"{"decontaminate_words": 9}"#, "without decontaminate"),
             (r#"{"max_other_script_share": 0.2}"#, "without allowed_scripts"),
         ] {
             let message = parse(text).unwrap_err();

@@ -12,6 +12,9 @@
 //!                                                                    with p = 19: 67 repeats 48
 //! ```
 //!
+//! Long runs of one character are loops that tokens hide: a tokenizer may have one token for sixteen line ends. They are
+//! looked for in the text, where a period of [`RUN`] bytes covers runs of any one character and short patterns.
+//!
 //! What a look-up proposes is then compared token by token in both directions, so no collision can make a loop.
 
 use super::{filter, Candidate, Filter, FilterOptions, Finding};
@@ -23,12 +26,16 @@ const GRAM: usize = 8;
 const STRIDE: usize = 8;
 /// Distance of the places where positions are looked up; a multiple of [`STRIDE`].
 const SPACING: usize = 64;
-/// Entries of the memory, at most: periods up to about `STRIDE` times as many tokens are found.
+/// Entries of the memory, at most: periods up to about `STRIDE` times as many tokens are found. A short response gets
+/// fewer, yet eight for each remembered position, so that hardly one takes the place of another.
 const MEMORY: usize = 4096;
 /// Turns that make a loop of a repetition; a text that quotes a passage again stays below.
 const MIN_TURNS: usize = 4;
-/// Tokens of the shortest loop that counts. All of these are found: 3/4 of them exceed a group, a spacing and a stride.
+/// Tokens of the shortest loop that counts. They are found, but for a rare collision: 3/4 of them
+/// exceed a group, a spacing and a stride, so at least one of their places is looked up.
 const MIN_TOKENS: usize = 128;
+/// A multiple of the length of every character in bytes, and so a period of every run of one character.
+const RUN: usize = 12;
 const EMPTY: u32 = u32::MAX;
 
 /// A stretch of tokens that repeats.
@@ -66,6 +73,14 @@ impl Filter for Repetition {
 
     #[allow(clippy::cast_precision_loss)]
     fn check(&self, candidate: &Candidate<'_>) -> Option<Finding> {
+        let text = candidate.response;
+        if let Some((start, length)) = find_run(text.as_bytes(), self.max_tokens) {
+            let end = (start + RUN..text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
+            let begin = (0..=start).rev().find(|begin| text.is_char_boundary(*begin)).unwrap_or(0);
+            let shape = format!("{:?} over and over from byte {start} on", &text[begin..end]);
+            let detail = format!("a run of {length} bytes, the limit is {}: {shape}", self.max_tokens);
+            return Some(Finding { reason: "repetition", detail });
+        }
         let ids = candidate.response_ids;
         let loops = find_loops(ids);
         let longest = loops.iter().max_by_key(|found| found.length)?;
@@ -82,6 +97,26 @@ impl Filter for Repetition {
         };
         Some(Finding { reason: "repetition", detail })
     }
+}
+
+/// The first stretch of at least `length` bytes that repeats with a period of [`RUN`]: where it begins, and its length.
+fn find_run(bytes: &[u8], length: usize) -> Option<(usize, usize)> {
+    let repeats = |at: usize| bytes[at..at + RUN] == bytes[at + RUN..at + 2 * RUN];
+    // So close together that one of the places has its two periods within any run of the length.
+    let last = bytes.len().checked_sub(length.max(2 * RUN))? + length;
+    let mut place = 0;
+    while place + 2 * RUN <= last {
+        if repeats(place) {
+            let backward = (RUN..place + RUN).rev().take_while(|at| bytes[*at] == bytes[at - RUN]).count();
+            let forward = (place + RUN..bytes.len()).take_while(|at| bytes[*at] == bytes[at - RUN]).count();
+            let found = backward + RUN + forward;
+            if found >= length {
+                return Some((place - backward, found));
+            }
+        }
+        place += length.saturating_sub(2 * RUN).max(1);
+    }
+    None
 }
 
 /// The longest loop of at least 128 tokens and four turns, the first one among equals.
@@ -116,6 +151,8 @@ struct Search<'a> {
     ids: &'a [u32],
     /// For each hash of a group, the last remembered position.
     memory: Vec<u32>,
+    /// Takes a hash to its place in the memory.
+    shift: u32,
     /// End of the last loop.
     floor: usize,
     /// The last few stretches that were compared, as distance and end: each is compared once however often it is
@@ -126,12 +163,15 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(ids: &'a [u32]) -> Self {
-        let entries = (ids.len() / STRIDE * 2).next_power_of_two().min(MEMORY);
-        Self { ids, memory: vec![EMPTY; entries], floor: 0, compared: [(0, 0); 8], num_compared: 0 }
+        let entries = ids.len().next_power_of_two().min(MEMORY);
+        let shift = u64::BITS - entries.trailing_zeros();
+        Self { ids, memory: vec![EMPTY; entries], shift, floor: 0, compared: [(0, 0); 8], num_compared: 0 }
     }
 
     fn slot(&self, at: usize) -> usize {
-        (hash(&self.ids[at..at + GRAM]) >> (u64::BITS - self.memory.len().trailing_zeros())) as usize
+        // Callers leave a whole group after `at`.
+        let gram = self.ids[at..].first_chunk().unwrap_or(&[0; GRAM]);
+        (hash(gram) >> self.shift) as usize
     }
 
     fn remember(&mut self, at: usize) {
@@ -140,8 +180,8 @@ impl<'a> Search<'a> {
         self.memory[slot] = u32::try_from(at).unwrap_or(EMPTY);
     }
 
-    /// The loop of the shortest period around `place`, and else where to look again: what repeats inside a turn hides
-    /// the turn itself, but the groups across the end of the repetition occur once a turn.
+    /// The loop of the shortest period around `place`, and where to look again: what repeats inside a turn can hide the
+    /// turn itself from the one position that would tell, but the groups across the end of that repetition occur once a turn.
     fn look_up(&mut self, place: usize) -> (Option<Loop>, usize) {
         let mut best: Option<Loop> = None;
         let mut retry = usize::MAX;
@@ -195,14 +235,12 @@ fn shortest_period(stretch: &[u32], period: usize) -> usize {
     (1..period).filter(|shorter| period % shorter == 0).find(repeats).unwrap_or(period)
 }
 
-/// The high bits are the good ones.
-fn hash(gram: &[u32]) -> u64 {
-    const FACTORS: [u64; GRAM / 2] =
-        [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
-    let pairs = gram.chunks_exact(2).zip(FACTORS);
-    let mixed = pairs.map(|(pair, factor)| (u64::from(pair[0]) << 32 | u64::from(pair[1])).wrapping_mul(factor));
-    let sum = mixed.fold(0u64, |sum, part| sum ^ part ^ part >> 29);
-    sum.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// The high bits are the good ones. Cheap, since whatever it proposes is compared.
+fn hash(gram: &[u32; GRAM]) -> u64 {
+    let pair = |at: usize| u64::from(gram[at]) | u64::from(gram[at + 1]) << 32;
+    let first = (pair(0) ^ pair(2).rotate_left(23)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let second = (pair(4) ^ pair(6).rotate_left(23)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    (first ^ second.rotate_left(32)).wrapping_mul(0xa076_1d64_78bd_642f)
 }
 
 #[cfg(test)]
@@ -319,6 +357,20 @@ mod tests {
         let only_share = FilterOptions { max_loop_tokens: None, ..FilterOptions::default() };
         assert!(!check(&only_share, &with_loop(4000, 1000, 3, 4000)));
         assert!(make(&FilterOptions { max_loop_tokens: None, ..only_tokens }).unwrap().is_none());
+    }
+
+    #[test]
+    fn runs_of_characters_that_tokens_hide() {
+        let prose: String = (0..300).map(|n| format!("Sentence {n} says {}. ", n * n)).collect();
+        for (character, passes) in [("\n", 511), ("-", 511), ("。", 170), ("😀", 127), ("- ", 255), ("\n\n ", 170)] {
+            for (before, after) in [("", ""), ("", &prose[..]), (&prose[..], ""), (&prose[..777], &prose[..])] {
+                let text = |number| format!("{before}{}{after}", character.repeat(number));
+                let check = |text: &str| reason(make, &FilterOptions::default(), &response(text));
+                assert_eq!(check(&text(passes)), None, "{character} {}", before.len());
+                let more = format!("{before}{}{after}", character.repeat(passes + 2));
+                assert_eq!(check(&more), Some("repetition"), "{character} {}", before.len());
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::{filter, surroundings, Candidate, Filter, FilterOptions, Finding, Thi
 use crate::error::Result;
 
 const OPEN: &str = "<think>";
-const CLOSE: &str = "</think>";
 /// Bytes of context in a detail, on each side.
 const CONTEXT: usize = 40;
 

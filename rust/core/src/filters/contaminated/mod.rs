@@ -19,6 +19,9 @@ use crate::rows::sha256_of_file;
 
 /// A sequence in more different questions than this is phrasing.
 const MAX_OWNERS: usize = 8;
+/// Sequences that a row has to share, but for questions that have fewer: "which of the following is the best example of"
+/// is half of a short question.
+const MIN_SHARED: usize = 3;
 /// Characters of the evaluation question in a detail.
 const SHOWN: usize = 100;
 
@@ -120,7 +123,8 @@ impl Contaminated {
         for group in hits.chunk_by(|a, b| a.0 == b.0) {
             let known = &self.questions[group[0].0 as usize];
             let share = group.len() as f64 / known.num_sequences as f64;
-            if share >= self.share && best.is_none_or(|(_, most)| share > most) {
+            let enough = share >= self.share && group.len() >= MIN_SHARED.min(known.num_sequences);
+            if enough && best.is_none_or(|(_, most)| share > most) {
                 best = Some((known, share));
             }
         }
@@ -187,5 +191,121 @@ impl Sequences {
         let begin = near.partition_point(|(known, _)| *known < hash);
         let length = near[begin..].iter().take_while(|(known, _)| *known == hash).count();
         &near[begin..begin + length]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::response;
+    use super::*;
+
+    const DUCKS: &str = "Janet's ducks lay 16 eggs per day. She eats three for breakfast and bakes muffins with four.";
+
+    /// A filter that knows these questions, on lines 1, 2, ...
+    fn knows(questions: &[&str]) -> Contaminated {
+        let mut contaminated =
+            Contaminated { files: vec!["dir/eval.jsonl".into()], num_words: 8, share: 0.5, ..Contaminated::default() };
+        let mut sequences = Vec::new();
+        for (line, text) in (1..).zip(questions) {
+            contaminated.add(0, &Question { line, text: text.to_string() }, &mut sequences);
+        }
+        contaminated.sequences = Sequences::new(sequences, &mut contaminated.questions);
+        contaminated
+    }
+
+    fn check(filter: &Contaminated, question: &str) -> Option<String> {
+        let finding = filter.check(&Candidate { question, ..response("") })?;
+        assert_eq!(finding.reason, "contaminated");
+        Some(finding.detail)
+    }
+
+    #[test]
+    fn a_question_is_found_in_other_spellings_and_wrappings() {
+        let filter = knows(&["What is the capital of France, and why is it there?", DUCKS]);
+        for question in [
+            DUCKS.to_string(),
+            DUCKS.to_uppercase().replace('\'', "’"),
+            format!("Please solve this: {DUCKS} Put the answer into \\boxed{{}}."),
+            DUCKS.replace("16", "sixteen"),
+            DUCKS.replace("muffins", "$\\text{muffins}$"),
+        ] {
+            let detail = check(&filter, &question).unwrap();
+            assert!(detail.contains("eval.jsonl:2") && detail.contains("Janet's ducks lay 16 eggs"), "{detail}");
+        }
+    }
+
+    #[test]
+    fn other_questions_pass() {
+        let filter = knows(&[DUCKS, "Which of the following is the best example of inertia?"]);
+        for question in [
+            "",
+            "Janet's ducks lay 16 eggs per day. How many is that in a week?",
+            "Her cat sleeps 16 hours per day. It eats three for breakfast and plays with four mice.",
+            "Which of the following is the best example of a fruit that one eats in winter?",
+        ] {
+            assert_eq!(check(&filter, question), None, "{question}");
+        }
+    }
+
+    #[test]
+    fn short_questions_have_to_stand_alone() {
+        let filter = knows(&["Compute $\\dbinom{8}{4}$.", "What is it?"]);
+        for (question, expected) in [
+            ("Compute $\\binom 84$.".replace("84", "8 4"), true),
+            ("Solve the problem.\nProblem: Compute $\\dbinom{8}{4}$.\nAnswer:".to_string(), true),
+            ("Solve the problem.\nCompute\n\\[\\dbinom{8}{4}.\\]".to_string(), true),
+            ("Compute $\\dbinom{8}{4} + 1$.".to_string(), false),
+            ("He asked: what is it? Compute $\\dbinom{8}{4}$ and more".to_string(), false),
+        ] {
+            assert_eq!(check(&filter, &question).is_some(), expected, "{question}");
+        }
+    }
+
+    #[test]
+    fn what_many_questions_share_is_phrasing() {
+        let ask = |numbers: &str, target: u32| {
+            format!(
+                "A conversation between User and Assistant. Using the numbers {numbers}, create an equation that equals \
+                 {target}. You can use basic arithmetic operations and each number can only be used once."
+            )
+        };
+        let questions: Vec<String> = (1..30).map(|n| ask(&format!("{n}, {}, {}", n + 31, n * 7), n + 100)).collect();
+        let filter = knows(&questions.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(check(&filter, &questions[16]).is_some_and(|detail| detail.contains("eval.jsonl:17")));
+        assert!(check(&filter, &format!("Think! {} Go.", questions[16])).is_some());
+        assert_eq!(check(&filter, &ask("55, 66, 77", 99)), None);
+    }
+
+    #[test]
+    fn a_question_that_is_there_twice_counts_once() {
+        let many = vec![DUCKS; 20];
+        assert!(check(&knows(&many), &format!("Say: {DUCKS}")).is_some_and(|detail| detail.contains("eval.jsonl:1")));
+    }
+
+    #[test]
+    fn owners_by_definition() {
+        let mut all: Vec<(u64, u32)> =
+            (0..2000u32).map(|n| (u64::from(n % 700).wrapping_mul(1 << 54 | 977), n)).collect();
+        all.extend((0..12).map(|n| (42, n)));
+        let mut known: Vec<Known> =
+            (0..2000).map(|_| Known { file: 0, line: 1, beginning: String::new(), num_sequences: 0 }).collect();
+        let sequences = Sequences::new(all.clone(), &mut known);
+        for hash in all.iter().map(|(hash, _)| *hash).chain([7, u64::MAX]).filter(|hash| *hash != 42) {
+            let mut expected: Vec<(u64, u32)> = all.iter().filter(|pair| pair.0 == hash).copied().collect();
+            expected.sort_unstable();
+            assert_eq!(sequences.owners(hash), expected);
+        }
+        assert_eq!(sequences.owners(42), [], "twelve owners are too many");
+    }
+
+    #[test]
+    fn fingerprints_are_names_and_hashes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eval.jsonl");
+        std::fs::write(&path, "abc").unwrap();
+        let options = FilterOptions { decontaminate: vec![path], ..FilterOptions::default() };
+        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(fingerprints(&options).unwrap(), [("eval.jsonl".to_string(), sha256.to_string())]);
+        assert!(fingerprints(&FilterOptions::default()).unwrap().is_empty());
     }
 }

@@ -229,3 +229,79 @@ fn from_parquet(field: &Field) -> Value {
         _ => Value::Null,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Lines and texts of a file of this name and content.
+    fn read_bytes(name: &str, bytes: &[u8], field: Option<&str>) -> std::result::Result<Vec<(usize, String)>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let questions = read(&path, field).map_err(|error| error.to_string())?;
+        Ok(questions.into_iter().map(|question| (question.line, question.text)).collect())
+    }
+
+    fn expected(pairs: &[(usize, &str)]) -> std::result::Result<Vec<(usize, String)>, String> {
+        Ok(pairs.iter().map(|(line, text)| (*line, text.to_string())).collect())
+    }
+
+    #[test]
+    fn each_format() {
+        let lines = "{\"id\": 1, \"question\": \"a\"}\n\n{\"question\": \"b\\nc\"}\n";
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(lines.as_bytes()).unwrap();
+        for (name, bytes) in [
+            ("q.jsonl", lines.as_bytes().to_vec()),
+            ("Q.JSON", lines.as_bytes().to_vec()),
+            ("q.jsonl.gz", gz.finish().unwrap()),
+            ("q.jsonl.zst", zstd::encode_all(lines.as_bytes(), 1).unwrap()),
+        ] {
+            assert_eq!(read_bytes(name, &bytes, None), expected(&[(1, "a"), (3, "b\nc")]), "{name}");
+        }
+        let list = br#"[{"Problem": "a"}, {"Problem": "b"}]"#;
+        assert_eq!(read_bytes("q.json", list, None), expected(&[(1, "a"), (2, "b")]));
+        let inner = br#"{"name": "set", "results": [{"question": "a"}, {"question": "b"}]}"#;
+        assert_eq!(read_bytes("q.json", inner, None), expected(&[(1, "a"), (2, "b")]));
+        let csv = "\u{feff}Type,Question\r\nx,\"He said \"\"a, b\"\"\nthere\"\r\ny,c\r\n";
+        assert_eq!(read_bytes("q.csv", csv.as_bytes(), None), expected(&[(1, "He said \"a, b\"\nthere"), (2, "c")]));
+    }
+
+    #[test]
+    fn the_field_is_guessed_or_named() {
+        let row = br#"{"text": "t", "Behavior": "b", "answer": "x", "prompt": [1], "n": 3}"#;
+        assert_eq!(read_bytes("q.jsonl", row, None), expected(&[(1, "b")]));
+        assert_eq!(read_bytes("q.jsonl", row, Some("answer")), expected(&[(1, "x")]));
+        let chat = br#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+        assert_eq!(read_bytes("q.jsonl", chat, None), expected(&[(1, "a")]));
+    }
+
+    #[test]
+    fn mistakes_name_file_line_and_fields() {
+        for (name, text, field, words) in [
+            (
+                "q.jsonl",
+                "{\"Puzzles\": \"1 1 4 6\", \"Rank\": 1}",
+                None,
+                &["q.jsonl", "Puzzles, Rank", "decontaminate_field"][..],
+            ),
+            ("q.jsonl", "{\"question\": \"a\"}", Some("ask"), &["no field ask", "question"]),
+            ("q.jsonl", "{\"question\": \"a\"}\n{\"question\": 3}", None, &["line 2", "question"]),
+            ("q.jsonl", "{\"question\": \"a\"}\n[1]", None, &["line 2", "a list"]),
+            ("q.jsonl", "{\"question\": \"a\"\n", None, &["not JSON", "line"]),
+            ("q.jsonl", "", None, &["no questions"]),
+            ("q.csv", "question,answer\na\n", None, &["record 1", "1 fields", "2"]),
+            ("q.csv", "question\n\"a\n", None, &["quoted"]),
+            ("q.txt", "a", None, &["ending"]),
+            ("q.parquet", "a", None, &["q.parquet", "cannot be read"]),
+        ] {
+            let message = read_bytes(name, text.as_bytes(), field).unwrap_err();
+            for word in words {
+                assert!(message.contains(word), "{text}: {message}");
+            }
+        }
+    }
+}
