@@ -11,6 +11,7 @@
 pub mod answer;
 pub mod build;
 pub mod config;
+pub mod encoder;
 pub mod error;
 pub mod filters;
 pub mod indexed;
