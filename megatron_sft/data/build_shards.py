@@ -49,7 +49,7 @@ class FilterConfig:
     """Files of evaluation questions (JSON Lines, JSON, CSV, Parquet); rows that repeat one are dropped."""
     decontaminate_field: str | None = None
     """Field that holds the question; by default the usual names are tried."""
-    decontaminate_words: int = 13
+    decontaminate_words: int = 8
     """Length of the word sequences that are compared."""
     decontaminate_share: float = 0.5
     """Share of an evaluation question's word sequences that makes a row a repetition of it."""

@@ -15,6 +15,7 @@ pub mod build;
 pub mod config;
 mod conversation;
 pub mod duplicates;
+pub mod encoder;
 pub mod error;
 pub mod filters;
 pub mod indexed;

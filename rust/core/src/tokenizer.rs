@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tokenizers::Tokenizer;
 
+pub use crate::encoder::Scratch;
 use crate::error::{Error, Result};
 use crate::template::ChatTemplate;
+
+mod engine;
+
+use engine::Engine;
 
 const CONFIG_FILE: &str = "tokenizer_config.json";
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -20,7 +24,7 @@ const SPECIAL_TOKENS: [&str; 7] =
 /// Tokenizer, chat template and stop token of one folder. Immutable, so threads may share it.
 #[derive(Debug)]
 pub struct ChatTokenizer {
-    tokenizer: Tokenizer,
+    engine: Engine,
     template: ChatTemplate,
     folder: PathBuf,
     /// The end-of-text token named by `tokenizer_config.json`.
@@ -55,14 +59,10 @@ impl ChatTokenizer {
             Error::tokenizer(folder, format!("has no {CONFIG_FILE}; it names the eos token and the chat template"))
         })?;
         let tokenizer_json = read_tokenizer_json(folder)?;
-        let mut tokenizer = Tokenizer::from_bytes(&tokenizer_json)
-            .map_err(|error| Error::tokenizer(folder, format!("tokenizer.json is not a tokenizer: {error}")))?;
-        // A stored truncation or padding would cut or lengthen samples; Hugging Face's call ignores both too.
-        tokenizer.with_truncation(None).map_err(|error| Error::tokenizer(folder, error.to_string()))?;
-        tokenizer.with_padding(None);
         let split_special_tokens = config.get("split_special_tokens").and_then(Value::as_bool) == Some(true);
-        tokenizer.set_encode_special_tokens(split_special_tokens);
-        check_added_tokens(&tokenizer, &config, &config_path)?;
+        let engine = Engine::new(&tokenizer_json, split_special_tokens)
+            .map_err(|error| Error::tokenizer(folder, format!("tokenizer.json is not a tokenizer: {error}")))?;
+        check_added_tokens(&engine, &config, &config_path)?;
 
         let special_tokens: Vec<(String, String)> = SPECIAL_TOKENS
             .iter()
@@ -72,21 +72,21 @@ impl ChatTokenizer {
             special_tokens.iter().find(|(name, _)| name == "eos_token").map(|(_, token)| token.clone()).ok_or_else(
                 || Error::tokenizer(&config_path, "names no eos_token; add it, for it ends every trained response"),
             )?;
-        let eos_id = tokenizer.token_to_id(&eos_token).ok_or_else(|| {
+        let eos_id = engine.token_id(&eos_token).ok_or_else(|| {
             Error::tokenizer(&config_path, format!("eos_token {eos_token:?} is not a token of tokenizer.json"))
         })?;
         let bos_token = special_tokens.iter().find(|(name, _)| name == "bos_token");
-        let bos_id = bos_token.and_then(|(_, token)| tokenizer.token_to_id(token));
+        let bos_id = bos_token.and_then(|(_, token)| engine.token_id(token));
         let (source, template_source) = read_template(folder, &config)?;
         let template = ChatTemplate::new(&source, special_tokens.clone())
             .map_err(|error| Error::tokenizer(&folder.join(&template_source), error.to_string()))?;
         Ok(Self {
-            vocab_size: vocab_size(&tokenizer),
+            vocab_size: engine.vocab_size(),
             fingerprint: fingerprint(&tokenizer_json, &source, &special_tokens, split_special_tokens),
             template_sha256: hex(&Sha256::digest(source.as_bytes())),
             stop_ids: stop_ids(folder, eos_id)?,
             folder: folder.to_path_buf(),
-            tokenizer,
+            engine,
             template,
             eos_token,
             eos_id,
@@ -106,46 +106,41 @@ impl ChatTokenizer {
     /// Token ids of `text`, nothing added; the text of a special token becomes its id, as in
     /// Hugging Face's `tokenizer(text, add_special_tokens=False)`.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| Error::Encode(error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let mut ids = Vec::new();
+        // The words of one text alone need little memory.
+        self.encode_into(text, &mut Scratch::new(1 << 20), &mut ids)?;
+        Ok(ids)
     }
 
-    /// What a thread needs to encode.
+    /// A memory of words for one thread that encodes many texts with [`Self::encode_into`]: at most 64 MiB.
     pub fn scratch(&self) -> Scratch {
-        Scratch {}
+        Scratch::default()
     }
 
-    /// Appends the ids of `text`, see [`Self::encode`].
-    pub fn encode_into(&self, text: &str, _scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<()> {
-        ids.extend_from_slice(&self.encode(text)?);
-        Ok(())
+    /// Appends the ids of `text` to `ids`, as [`Self::encode`] gives them; faster, for `scratch` remembers words.
+    pub fn encode_into(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<()> {
+        self.engine.encode_into(text, scratch, ids)
     }
 
     /// The special token that `text` begins with: its id and its bytes.
     pub fn special_token_at_start(&self, text: &str) -> Option<(u32, usize)> {
-        let added = self.tokenizer.get_added_tokens_decoder();
-        let found = added.into_iter().filter(|(_, token)| token.special && text.starts_with(&token.content));
-        found.map(|(id, token)| (id, token.content.len())).max_by_key(|(_, bytes)| *bytes)
+        self.engine.special_token_at_start(text)
     }
 
     /// The text of `ids`, special tokens included.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer.decode(ids, false).map_err(|error| Error::Encode(error.to_string()))
+        self.engine.decode(ids)
     }
 
     /// Id of the token whose text is exactly `token`.
     ///
     /// Fails with [`Error::Tokenizer`] when there is none.
     pub fn token_id(&self, token: &str) -> Result<u32> {
-        self.tokenizer.token_to_id(token).ok_or_else(|| {
+        self.engine.token_id(token).ok_or_else(|| {
             Error::tokenizer(&self.folder, format!("{token:?} is not one token of this tokenizer; name one that is"))
         })
     }
 }
-
-/// A thread's own buffers.
-#[derive(Debug)]
-pub struct Scratch {}
 
 /// The bytes of `tokenizer.json`, uncompressed.
 fn read_tokenizer_json(folder: &Path) -> Result<Vec<u8>> {
@@ -211,11 +206,11 @@ fn read_template(folder: &Path, config: &Map<String, Value>) -> Result<(String, 
 
 /// `tokenizer_config.json` repeats the added tokens; where it disagrees with `tokenizer.json`, ids could differ from
 /// Hugging Face's, so such a folder is refused.
-fn check_added_tokens(tokenizer: &Tokenizer, config: &Map<String, Value>, path: &Path) -> Result<()> {
+fn check_added_tokens(engine: &Engine, config: &Map<String, Value>, path: &Path) -> Result<()> {
     let Some(Value::Object(listed)) = config.get("added_tokens_decoder") else { return Ok(()) };
     for (id, token) in listed {
         let text = token_text(token).unwrap_or_default();
-        let actual = tokenizer.token_to_id(text);
+        let actual = engine.token_id(text);
         if actual.map(|id| id.to_string()).as_deref() != Some(id) {
             let message = format!(
                 "lists added token {text:?} with id {id}, but in tokenizer.json {}; \
@@ -245,10 +240,6 @@ fn stop_ids(folder: &Path, eos_id: u32) -> Result<Vec<u32>> {
         }
     }
     Ok(ids)
-}
-
-fn vocab_size(tokenizer: &Tokenizer) -> usize {
-    tokenizer.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1)
 }
 
 fn fingerprint(
