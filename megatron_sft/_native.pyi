@@ -127,7 +127,9 @@ def verify_math(response: str, answer: str) -> tuple[bool, str]:
     Returns `(True, "")`, or False with `no_boxed_answer` or `wrong_answer: <why>`.
     """
 
-def build_shards(config_json: str, progress: Callable[[str], None] | None = None) -> str:
+def build_shards(
+    config_json: str, tokenizer: ChatTokenizer, progress: Callable[[str], None] | None = None
+) -> str:
     """Build a shard folder; `config_json` holds the keys of `BuildConfig` in `rust/core/src/config.rs`.
 
     `progress` is called about ten times a second with a status as JSON (`Status` in `rust/core/src/build/sink.rs`). What
@@ -138,7 +140,7 @@ def build_shards(config_json: str, progress: Callable[[str], None] | None = None
         NativeError: for a bad option, tokenizer, input or output; the folder then holds no manifest.
     """
 
-def preview_shards(config_json: str) -> str:
+def preview_shards(config_json: str, tokenizer: ChatTokenizer) -> str:
     """Process rows until one is kept, writing nothing.
 
     Returns JSON: `rows` looked at, `fingerprint`, `input_bytes`, and `sample`, a list of sequences with `trained`,
@@ -146,6 +148,13 @@ def preview_shards(config_json: str) -> str:
 
     Raises:
         NativeError: as `build_shards`.
+    """
+
+def show_sample(folder: str | PathLike[str], prefixes: list[str], tokenizer: ChatTokenizer, index: int) -> str:
+    """Return a sample of complete shards as JSON, in the form of `sample` of `preview_shards`.
+
+    Raises:
+        NativeError: when the prefixes are no shards of the folder, or there is no such sample.
     """
 
 @final

@@ -6,16 +6,17 @@ build on this machine then makes the shards of them. So the bytes are those of a
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
-from megatron_sft._native import build_shards
+from megatron_sft._native import ChatTokenizer, build_shards
 from megatron_sft.errors import ConfigError
 
 
-def process_files(options: dict[str, Any]) -> None:
+def process_files(options: dict[str, Any], tokenizer: Path) -> None:
     """Process every input file of `options` (`build_shards.build_options`) on the cluster.
 
-    Connects to the cluster that `RAY_ADDRESS` names, or starts one on this machine.
+    `tokenizer` is its folder, at the same place on every machine. Connects to the cluster that `RAY_ADDRESS` names, or starts one on this machine.
 
     Raises:
         ConfigError: when Ray is not installed.
@@ -29,7 +30,8 @@ def process_files(options: dict[str, Any]) -> None:
     workers = min(options["run"]["workers"], int(ray.cluster_resources().get("CPU", 1)))
     print(f"ray          {parts} file(s) over {ray.cluster_resources().get('CPU', 0):.0f} CPU(s), {workers} a file")
     task = ray.remote(num_cpus=workers)(_process)
-    pending = [task.remote(json.dumps(_part_of(options, part, parts, workers))) for part in range(1, parts + 1)]
+    shares = [_part_of(options, part, parts, workers) for part in range(1, parts + 1)]
+    pending = [task.remote(json.dumps(share), tokenizer) for share in shares]
     done = 0
     while pending:
         finished, pending = ray.wait(pending)
@@ -45,5 +47,5 @@ def _part_of(options: dict[str, Any], part: int, of: int, workers: int) -> dict[
     return part_options
 
 
-def _process(options_json: str) -> str:
-    return build_shards(options_json)
+def _process(options_json: str, tokenizer: Path) -> str:
+    return build_shards(options_json, ChatTokenizer(tokenizer))

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from megatron_sft._native import ChatTokenizer
+from megatron_sft._native import ChatTokenizer, show_sample
 
 _LINE_INTERVAL_S = 10.0
 # A shown span of a sample is cut to this many characters at each end.
 _SHOWN_CHARS = 240
 
 
-def print_plan(options: dict[str, Any], tokenizer: ChatTokenizer) -> None:
+def print_plan(options: dict[str, Any], folder: Path, tokenizer: ChatTokenizer) -> None:
     """Print what the build will do; `options` as `build_shards.build_options` makes them."""
     recipe, run, inputs = options["recipe"], options["run"], options["inputs"]
     if recipe["stop_token"] is None:
@@ -21,7 +21,7 @@ def print_plan(options: dict[str, Any], tokenizer: ChatTokenizer) -> None:
     else:
         stop = f"{recipe['stop_token']!r} (from --stop-token)"
     print(f"inputs       {len(inputs)} file(s): {', '.join(inputs[:3])}{', ...' if len(inputs) > 3 else ''}")
-    print(f"tokenizer    {options['tokenizer']}: {tokenizer.vocab_size} ids, fingerprint {tokenizer.fingerprint[:16]}")
+    print(f"tokenizer    {folder}: {tokenizer.vocab_size} ids, fingerprint {tokenizer.fingerprint[:16]}")
     print(f"template     {tokenizer.template_source}")
     print(f"stop token   {stop}")
     print(f"over length  {recipe['over_length']} above {recipe['max_length']} tokens")
@@ -100,16 +100,12 @@ def print_preview(preview: dict[str, Any]) -> None:
         _print_span(sequence["trained"], sequence["tokens"], sequence["text"])
 
 
-def print_first_sample(output: Path, tokenizer: ChatTokenizer) -> None:
+def print_first_sample(output: Path, manifest: dict[str, Any], tokenizer: ChatTokenizer) -> None:
     """Show sample 0 as it stands in the shards, each span with its kind."""
-    # numpy is needed from here on only: a tenth of a second.
-    from megatron_sft.data.shards import ShardReader
-
-    sample = ShardReader(output).sample(0)
-    boundaries = [0, *(i for i in range(1, len(sample.trained)) if sample.trained[i] != sample.trained[i - 1])]
+    prefixes = [shard["prefix"] for shard in manifest["shards"]]
     print("sample 0, read back from the shards:")
-    for start, end in zip(boundaries, [*boundaries[1:], len(sample.tokens)], strict=True):
-        _print_span(bool(sample.trained[start]), end - start, tokenizer.decode(sample.tokens[start:end].tolist()))
+    for sequence in json.loads(show_sample(output, prefixes[:1], tokenizer, 0)):
+        _print_span(sequence["trained"], sequence["tokens"], sequence["text"])
 
 
 def _print_span(trained: bool, tokens: int, text: str) -> None:

@@ -135,24 +135,24 @@ def main(config: BuildShardsConfig) -> None:
     """Build the shards, saying what is decided and what became of the rows."""
     options = build_options(config)
     tokenizer = ChatTokenizer(config.tokenizer)
-    build_report.print_plan(options, tokenizer)
+    build_report.print_plan(options, config.tokenizer, tokenizer)
     if config.dry_run:
-        build_report.print_preview(json.loads(preview_shards(json.dumps(options))))
+        build_report.print_preview(json.loads(preview_shards(json.dumps(options), tokenizer)))
         return
     if config.engine == "ray":
         from megatron_sft.data import build_on_ray
 
-        build_on_ray.process_files(options)
+        build_on_ray.process_files(options, config.tokenizer)
     found = (config.output / "manifest.json").exists() and not config.overwrite
     with build_report.ProgressReport() as report:
-        result: dict[str, Any] = json.loads(build_shards(json.dumps(options), report.update))
+        result: dict[str, Any] = json.loads(build_shards(json.dumps(options), tokenizer, report.update))
     if config.part is not None:
         print(f"part {config.part}: {len(result['files'])} file(s) are in {result['spool']}")
         print("when all parts are done, run the same command without --part")
         return
     if found:
         print(f"{config.output} already holds these shards (same fingerprint): kept as they are")
-    build_report.print_first_sample(config.output, tokenizer)
+    build_report.print_first_sample(config.output, result, tokenizer)
     build_report.print_account(config.output, result)
     if config.verify_report:
         build_report.print_verification(result)
@@ -202,7 +202,6 @@ def build_options(config: BuildShardsConfig) -> dict[str, Any]:
     return {
         "inputs": expand_inputs(config.inputs),
         "output": str(config.output),
-        "tokenizer": str(config.tokenizer),
         "recipe": recipe,
         "run": run,
     }

@@ -15,8 +15,6 @@ pub struct BuildConfig {
     pub inputs: Vec<PathBuf>,
     /// Folder that receives the shards.
     pub output: PathBuf,
-    /// Folder of the tokenizer.
-    pub tokenizer: PathBuf,
     /// What decides over the content of the shards.
     pub recipe: Recipe,
     /// What does not.

@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use megatron_sft_core::build::build_shards;
+use megatron_sft_core::build::{build_shards as build_with, Status};
 use megatron_sft_core::config::{
     BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns, Verify,
 };
-use megatron_sft_core::Error;
+use megatron_sft_core::tokenizer::ChatTokenizer;
+use megatron_sft_core::{Error, Result};
 use serde_json::{json, Map, Value};
 use tempfile::TempDir;
 
@@ -32,11 +33,12 @@ fn tokenizer(folder: &Path) -> PathBuf {
 fn config(folder: &TempDir, rows: &str, workers: usize) -> BuildConfig {
     let (path, input) = (folder.path(), folder.path().join("rows.jsonl"));
     std::fs::write(&input, rows).unwrap();
-    let tokenizer = if path.join("tokenizer").exists() { path.join("tokenizer") } else { tokenizer(path) };
+    if !path.join("tokenizer").exists() {
+        tokenizer(path);
+    }
     BuildConfig {
         inputs: vec![input],
         output: path.join(format!("out{workers}")),
-        tokenizer,
         recipe: Recipe {
             max_length: 10,
             over_length: OverLength::Reject,
@@ -64,6 +66,12 @@ fn config(folder: &TempDir, rows: &str, workers: usize) -> BuildConfig {
             part: None,
         },
     }
+}
+
+/// Builds with the tokenizer beside the output folder.
+fn build_shards(config: &BuildConfig, progress: &mut dyn FnMut(&Status) -> bool) -> Result<String> {
+    let folder = config.output.parent().unwrap().join("tokenizer");
+    build_with(config, &ChatTokenizer::from_folder(&folder)?, progress)
 }
 
 fn int32(bytes: &[u8]) -> Vec<i32> {

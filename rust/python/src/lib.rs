@@ -22,7 +22,7 @@ mod _native {
     #[pymodule_export]
     use crate::reader::ShardSet;
     #[pymodule_export]
-    use crate::shards::{build_shards, preview_shards};
+    use crate::shards::{build_shards, preview_shards, show_sample};
     #[pymodule_export]
     use crate::tokenizer::ChatTokenizer;
     #[pymodule_export]

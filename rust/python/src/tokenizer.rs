@@ -12,7 +12,7 @@ use crate::errors::to_python;
 /// Tokenizer, chat template and stop token of one folder.
 #[pyclass(frozen, module = "megatron_sft._native")]
 pub(crate) struct ChatTokenizer {
-    core: Core,
+    pub(crate) core: Core,
 }
 
 #[pymethods]

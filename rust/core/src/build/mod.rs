@@ -22,17 +22,16 @@ use crate::config::BuildConfig;
 use crate::error::Result;
 use crate::tokenizer::ChatTokenizer;
 
-pub use preview::preview;
+pub use preview::{preview, show_sample};
 pub use sink::{Progress, Status};
 
 /// Builds the shards and returns the manifest's text, or that of equal shards that are there already.
 ///
 /// A build that was interrupted goes on behind the last complete shard. With `run.part`, only that part's files are
 /// processed, and the returned JSON object says which.
-pub fn build_shards(config: &BuildConfig, progress: Progress<'_>) -> Result<String> {
+pub fn build_shards(config: &BuildConfig, tokenizer: &ChatTokenizer, progress: Progress<'_>) -> Result<String> {
     config.check()?;
-    let tokenizer = ChatTokenizer::from_folder(&config.tokenizer)?;
-    let plan = plan::Plan::new(config, &tokenizer)?;
+    let plan = plan::Plan::new(config, tokenizer)?;
     match config.run.part {
         Some((part, of)) => spool::build_part(&plan, part, of, progress),
         None => shards::build(&plan, config.run.overwrite, progress),

@@ -1,4 +1,6 @@
-//! The first sample of a build, without writing anything.
+//! Samples as text: of a build that is only planned, and of shards.
+
+use std::path::Path;
 
 use serde_json::{json, Value};
 
@@ -7,15 +9,15 @@ use super::process::{process, Outcome};
 use super::source::{Job, Source};
 use crate::config::BuildConfig;
 use crate::error::Result;
+use crate::reader::ShardSet;
 use crate::rows::Position;
 use crate::tokenizer::ChatTokenizer;
 
 /// Processes rows until one passes, and returns it as JSON: `rows` looked at, `fingerprint`, and `sample`, a list of
 /// sequences with `trained`, `tokens` and `text`; null when no row passes.
-pub fn preview(config: &BuildConfig) -> Result<String> {
+pub fn preview(config: &BuildConfig, tokenizer: &ChatTokenizer) -> Result<String> {
     config.check()?;
-    let tokenizer = ChatTokenizer::from_folder(&config.tokenizer)?;
-    let plan = Plan::new(config, &tokenizer)?;
+    let plan = Plan::new(config, tokenizer)?;
     let mut source = Source::all(&plan, Position::default());
     let mut worker = plan.policy.worker();
     let mut rows = 0;
@@ -28,13 +30,23 @@ pub fn preview(config: &BuildConfig) -> Result<String> {
         for row in &block.rows {
             rows += u64::from(!matches!(row.outcome, Outcome::Blank));
             if let Outcome::Kept(kept) = &row.outcome {
-                sample = show(&tokenizer, &kept.sequences, &block.ids)?;
+                sample = show(tokenizer, &kept.sequences, &block.ids)?;
                 break;
             }
         }
     }
     let input_bytes: u64 = plan.inputs.iter().map(|input| input.size).sum();
     Ok(json!({"rows": rows, "fingerprint": plan.fingerprint, "input_bytes": input_bytes, "sample": sample}).to_string())
+}
+
+/// A sample of complete shards in the form of [`preview`]'s `sample`.
+///
+/// Fails when `prefixes` are no shards of `folder`, or there is no such sample.
+pub fn show_sample(folder: &Path, prefixes: &[String], tokenizer: &ChatTokenizer, number: u64) -> Result<String> {
+    let (tokens, trained) = ShardSet::open(folder, prefixes)?.sample(number)?;
+    let ids: Vec<u32> = tokens.iter().map(|id| id.unsigned_abs()).collect();
+    let sequences: Vec<u32> = trained.chunk_by(|one, next| one == next).map(|run| run.len() as u32).collect();
+    Ok(show(tokenizer, &sequences, &ids)?.to_string())
 }
 
 fn show(tokenizer: &ChatTokenizer, sequences: &[u32], ids: &[u32]) -> Result<Value> {
