@@ -1,4 +1,4 @@
-r"""math-verify as a program of its own: one JSON request a line on standard input, one JSON verdict a line on standard output.
+r"""math-verify as a program of its own: JSON requests on standard input, JSON verdicts on standard output.
 
     python -m megatron_sft.data.math_verify_server
 
@@ -6,11 +6,11 @@ r"""math-verify as a program of its own: one JSON request a line on standard inp
     {"gold": "\\frac{1}{2}", "answer": "0.5", "cpu_seconds": 10.0}           -> one request
     {"verdict": "equal", "detail": ""}                                       <- its verdict
 
-`compare` is the one definition of math-verify's verdict in this project: the data layer, the graders and the tests use it.
-math-verify's own alarms are off. In their place every request may use `cpu_seconds` of processor time and no more: the
-kernel then ends the process with SIGPROF, also in the middle of a power of big integers, where Python's own signal
-handlers would not run. So a verdict depends on the work it takes and not on how busy the machine is. The caller sees the
-end of the stream, counts the pair as undecided and starts the program anew.
+`Reference.compare` is the one definition of math-verify's verdict in this project: the data layer, the graders and the
+tests use it. math-verify's own alarms are off. In their place every request may use `cpu_seconds` of processor
+time and no more: the kernel then ends the process with SIGPROF, also in the middle of a power of big integers, where
+Python's own signal handlers would not run. So a verdict depends on the work it takes and not on how busy the machine is.
+The caller sees the end of the stream, counts the pair as undecided and starts the program anew.
 """
 
 import json
@@ -20,6 +20,9 @@ import resource
 import signal
 import sys
 from typing import Any
+
+COMMAND = ("-m", "megatron_sft.data.math_verify_server")
+"""Arguments for Python that run this program."""
 
 MEMORY_BYTES = 4 << 30
 """Address space of the process; more raises MemoryError."""

@@ -86,7 +86,7 @@ def _golds_of(row: dict[str, Any]) -> list[str]:
         answer = row["answer"]
         return [str(int(answer)) if isinstance(answer, float) and answer == int(answer) else str(answer)]
     boxed = last_boxed(row["solution"])
-    return [boxed] if boxed else []
+    return [boxed.strip()] if boxed else []
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -148,11 +148,12 @@ def respelt(rng: random.Random, gold: str) -> str:
         lambda text: re.sub(r"\\frac\{(\d)\}\{(\d)\}", r"\\frac\1\2", text),
         lambda text: re.sub(r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}", text),
         lambda text: re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", _as_decimal, text),
-        lambda text: text.replace("(", "\\left(").replace(")", "\\right)") if "\\left" not in text else text,
+        lambda text: text.replace("(", "\\left(").replace(")", "\\right)") if not re.search(r"\\left|\[", text) else text,
         lambda text: text.replace("\\left", "").replace("\\right", ""),
         lambda text: text.replace(", ", ",") if ", " in text else text.replace(",", ", "),
         lambda text: re.sub(r"(?<=[+=-])", " ", re.sub(r"(?=[+=-])", " ", text)),
-        lambda text: text.replace(" ", ""),
+        # The space behind a command ends it.
+        lambda text: re.sub(r"(?<![a-zA-Z]) ", "", text),
         lambda text: f" {text} ",
         lambda text: f"\\text{{{text}}}" if text.isalpha() else text,
         # Seldom seen in boxes.
@@ -197,7 +198,7 @@ def wrong(rng: random.Random, gold: str, golds: list[str]) -> str:
         lambda: _with_number(rng, gold, lambda n: str(n * 2)),
         lambda: _with_number(rng, gold, lambda n: str(rng.randint(0, 999))),
         lambda: _with_other_sign(gold),
-        lambda: gold.replace("+", "-", 1) if "+" in gold else gold.replace("-", "+", 1),
+        lambda: gold.replace("+", "-", 1) if "+" in gold else re.sub(r"-(?!\\infty)", "+", gold, count=1),
         lambda: re.sub(r",[^,()\[\]{}\\]*(?=[)\]}\\]*$)", "", gold),
         lambda: gold.replace("\\sqrt", "", 1),
         lambda: re.sub(r"^\((?=.*,)", "[", gold) if gold.startswith("(") else re.sub(r"^\[(?=.*,)", "(", gold),

@@ -78,7 +78,7 @@ fn only_symbols_in(node: &Node) -> bool {
 /// Two relations, with one sign each.
 fn compare_relations(gold: &Value, found: &Value) -> Decision {
     let (Some((left, sign)), Some((right, other))) = (difference(gold), difference(found)) else {
-        return Decision::Unknown;
+        return compare_collections_of(gold, found);
     };
     if sign == 'n' || other == 'n' {
         return Decision::Unknown;
@@ -97,7 +97,10 @@ fn compare_relations(gold: &Value, found: &Value) -> Decision {
         return Decision::Equal;
     }
     if sign == '=' && other == '=' {
-        return if on_one_curve(gold, &right) { Decision::Unknown } else { Decision::Different };
+        if let Some(decision) = compare_functions(gold, found) {
+            return decision;
+        }
+        return if on_one_curve(&left, &right) { Decision::Unknown } else { Decision::Different };
     }
     // Inequalities are equal as they stand or flipped; solving them leads nowhere there.
     let apart = |other: &Node| (0..SAMPLES).any(|seed| differing(&left, other, seed));
@@ -123,24 +126,87 @@ fn differing(left: &Node, right: &Node, seed: u64) -> bool {
     }
 }
 
-/// False if a point that solves `gold`, an assignment to a symbol, is found not to solve `other = 0`.
-///
-/// math-verify also solves both equations and compares the solutions, which cannot agree then. An equation for a function
-/// may be one that it cannot solve; two of those count as equal there.
-fn on_one_curve(gold: &Value, other: &Node) -> bool {
-    let Value::Relation { terms, .. } = gold else { return true };
-    let (Value::Expr(Node::Symbol { name, real }), Value::Expr(right)) = (&terms[0], &terms[1]) else { return true };
-    let unsolvable = |node: &Node| {
-        node.any(&|part| matches!(part, Node::Call(..) | Node::Factorial(_) | Node::Infinity { .. }) || !is_real(part))
+/// `f(x) = ...` twice: an equation for an unknown function is not solved there, so the right sides decide.
+fn compare_functions(gold: &Value, found: &Value) -> Option<Decision> {
+    let (Value::Relation { terms: left, .. }, Value::Relation { terms: right, .. }) = (gold, found) else { return None };
+    let function = |value: &Value| match value {
+        Value::Expr(Node::Call(name, arguments)) if name.starts_with("f:") => {
+            arguments.iter().all(|part| matches!(part, Node::Symbol { real: true, .. }))
+        }
+        _ => false,
     };
-    let is_left = |part: &Node| matches!(part, Node::Symbol { name: other, .. } if other == name);
-    if !real || right.any(&is_left) || unsolvable(right) || unsolvable(other) {
+    let calls = |node: &Node| node.any(&|part| matches!(part, Node::Call(..) | Node::Factorial(_)) || !is_real(part));
+    let (left_side, right_side) = (left[1].expr()?, right[1].expr()?);
+    if !function(&left[0]) || left[0] != right[0] || calls(left_side) || calls(right_side) {
+        return None;
+    }
+    let apart = (0..SAMPLES).any(|seed| differing(left_side, right_side, seed));
+    Some(if apart { Decision::Different } else { Decision::Unknown })
+}
+
+/// `x = 1, 2` twice: there is no arithmetic with sets, so that the sets on the right decide.
+fn compare_collections_of(gold: &Value, found: &Value) -> Decision {
+    let (Value::Relation { terms: left, ops }, Value::Relation { terms: right, ops: others }) = (gold, found) else {
+        return Decision::Unknown;
+    };
+    let (Value::Set(one), Value::Set(other)) = (&left[1], &right[1]) else { return Decision::Unknown };
+    if ops[0] != '=' || others[0] != '=' || !matches!((&left[0], &right[0]), (Value::Expr(_), Value::Expr(_))) {
+        return Decision::Unknown;
+    }
+    let sides = [compare(&left[0], &right[0]), as_sets(one, other)];
+    if sides.contains(&Decision::Different) {
+        return Decision::Different;
+    }
+    let same = left[0] == right[0] && one.len() == other.len() && !repeats(one) && !repeats(other);
+    if same && one.iter().all(|element| other.contains(element)) { Decision::Equal } else { Decision::Unknown }
+}
+
+/// False if a point that solves `gold = 0` is found not to solve `other = 0`.
+///
+/// math-verify also solves both equations and compares the solutions, which cannot agree then. It takes two equations that
+/// it cannot solve for equal; so `gold` has to be linear in a symbol.
+fn on_one_curve(gold: &Node, other: &Node) -> bool {
+    let unsolvable = |node: &Node| {
+        node.any(&|part| matches!(part, Node::Factorial(_) | Node::Infinity { .. }) || !is_real(part))
+    };
+    if unsolvable(gold) || unsolvable(other) {
         return true;
     }
-    !(1..=SAMPLES).any(|seed| {
-        let Some(value) = super::numeric::sample(right, seed) else { return false };
-        evaluate_at(other, seed, name, value).is_some_and(|rest| differ(rest, 0.0))
+    let mut names = Vec::new();
+    symbols(gold, &mut names);
+    !names.iter().any(|name| {
+        (1..=SAMPLES).any(|seed| {
+            let root = linear_root(gold, seed, name);
+            root.and_then(|root| evaluate_at(other, seed, name, root)).is_some_and(|rest| differ(rest, 0.0))
+        })
     })
+}
+
+/// Where an expression vanishes that is linear in the symbol `name`, the other symbols having the values of a sample.
+fn linear_root(node: &Node, seed: u64, name: &str) -> Option<f64> {
+    let at = |value: f64| evaluate_at(node, seed, name, value);
+    let (low, middle, high) = (at(0.5)?, at(1.0)?, at(2.0)?);
+    let slope = (middle - low) * 2.0;
+    let linear = (high - middle - slope).abs() < 1e-9 * (1.0 + high.abs() + low.abs());
+    if !linear || slope.abs() < 1e-3 {
+        return None;
+    }
+    let root = 1.0 - middle / slope;
+    // Two equal-looking points prove a line only together with the root itself.
+    (root.abs() < 1e6 && at(root)?.abs() < 1e-9 * (1.0 + middle.abs())).then_some(root)
+}
+
+fn symbols<'a>(node: &'a Node, names: &mut Vec<&'a str>) {
+    match node {
+        Node::Symbol { name, .. } if !names.contains(&name.as_str()) => names.push(name),
+        Node::Add(parts) | Node::Mul(parts) | Node::Call(_, parts) => parts.iter().for_each(|part| symbols(part, names)),
+        Node::Pow(base, exponent) => {
+            symbols(base, names);
+            symbols(exponent, names);
+        }
+        Node::Exp(part) | Node::Factorial(part) => symbols(part, names),
+        _ => {}
+    }
 }
 
 fn is_real(node: &Node) -> bool {
@@ -166,6 +232,19 @@ pub(super) fn compare_collections(gold: &Value, found: &Value) -> Decision {
         (Value::Tuple(_), Value::Tuple(_) | Value::Expr(_)) | (Value::Expr(_), Value::Tuple(_)) => in_order(left, right),
         (Value::Tuple(_), _) if !repeats(right) => in_order(left, right),
         _ => as_sets(left, right),
+    }
+}
+
+/// Whether a value has at least two elements, so that no number equals it.
+pub(super) fn is_plural(value: &Value) -> bool {
+    match value {
+        Value::Set(elements) => {
+            let constants = elements.iter().all(|element| element.expr().is_some_and(Node::is_constant));
+            constants && as_sets(&elements[..1.min(elements.len())], elements) == Decision::Different
+        }
+        Value::Tuple(elements) => elements.len() > 1,
+        Value::Interval(_) | Value::Union(_) => true,
+        _ => false,
     }
 }
 

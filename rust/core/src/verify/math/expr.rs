@@ -109,7 +109,7 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Some(Token::Function(_)) => functions,
             Some(Token::Command(name)) => {
-                matches!(*name, "frac" | "binom" | "infty") || functions && *name == "sqrt"
+                matches!(*name, "frac" | "infty" | "lfloor") || functions && *name == "sqrt"
             }
             Some(Token::Letter('e')) => functions,
             Some(Token::Sign(sign)) => matches!(sign, '(' | '{' | '['),
@@ -233,6 +233,11 @@ impl<'a> Parser<'a> {
     fn command(&mut self, name: &str) -> Option<Node> {
         match name {
             "infty" => Some(Node::Infinity { negative: false }),
+            "lfloor" => {
+                let inner = self.expr()?;
+                (self.peek() == Some(&Token::Command("rfloor"))).then(|| self.at += 1)?;
+                Some(Node::Call("floor".to_string(), vec![inner]))
+            }
             "sqrt" => {
                 let mut exponent = BigRational::new(1.into(), 2.into());
                 if self.take('[') {
@@ -328,14 +333,14 @@ impl<'a> Parser<'a> {
         Some(match token {
             Token::Letter(letter) if *letter != 'I' => letter.to_string(),
             Token::Symbol(name) => (*name).to_string(),
-            Token::Accent("text" | "mbox", text) => {
+            Token::Accent("text" | "mbox", text, _) => {
                 let text: String = text.chars().filter(|c| !matches!(c, ' ' | '(' | ')')).collect();
                 if text.is_empty() || matches!(text.to_lowercase().as_str(), "gamma" | "rank" | "i") {
                     return None;
                 }
                 text
             }
-            Token::Accent(accent, text) => {
+            Token::Accent(accent, text, _) => {
                 let accent = if *accent == "overline" { "bar" } else { accent };
                 format!("{accent}{{{}}}", text.replace(' ', ""))
             }
@@ -361,6 +366,7 @@ impl<'a> Parser<'a> {
                 Token::Sign(sign @ (',' | '+' | '-')) => text.push(*sign),
                 Token::Letter(letter) => text.push(*letter),
                 Token::Number(number) => text.push_str(number),
+                Token::Accent(_, _, whole) => text.push_str(whole),
                 Token::Symbol(name) if !braced || text.is_empty() && self.tokens.get(self.at + 1) == Some(&Token::Sign('}')) => {
                     text.push_str(&format!("\\{name}"));
                 }

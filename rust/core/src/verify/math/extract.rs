@@ -44,16 +44,65 @@ fn contains_ignoring_case(text: &str, word: &str) -> bool {
     text.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// Whether a failed parse of the box leaves nothing else to read: no other place in it begins a number, a simple fraction
-/// or LaTeX. `answer` is the whole content, since white space counts.
-pub(super) fn only_the_box(answer: &str) -> bool {
-    let elsewhere = |at: usize| {
-        // A number or a calculation is looked for at the start of words and behind "=".
-        answer[at..].starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '(' | '*' | '[' | '$'))
-    };
-    let begins = answer.char_indices().any(|(at, c)| (c.is_ascii_whitespace() || c == '=') && elsewhere(at + 1));
-    let fraction = answer.match_indices("\\frac{").any(|(at, command)| elsewhere(at + command.len()));
-    !begins && !fraction && !["$", "\\(", "\\["].iter().any(|mark| answer.contains(mark))
+/// What math-verify reads from a box that it cannot parse.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fallback<'a> {
+    /// Nothing: only the spelling is compared.
+    Nothing,
+    /// A number that stands alone in the text.
+    Number(&'a str),
+    /// Some number or calculation.
+    Some,
+}
+
+/// What is left to read from a box that cannot be parsed; None where it may be more than numbers.
+///
+/// Numbers are looked for behind white space and behind "=", and the last one counts. `answer` is the whole content.
+pub(super) fn fallback(answer: &str) -> Option<Fallback<'_>> {
+    // Dollar signs and brackets with a backslash begin LaTeX.
+    if ["$", "\\(", "\\[", "**"].iter().any(|mark| answer.contains(mark)) || answer.contains(" [") {
+        return None;
+    }
+    let simple = |c: char| c.is_ascii_digit() || c == '-';
+    if answer.match_indices("\\frac{").any(|(at, command)| answer[at + command.len()..].starts_with(simple)) {
+        return (answer.matches("\\frac").count() == 1).then_some(Fallback::Some);
+    }
+    // Powers of powers may be more than a calculation.
+    let calculation = || (!answer.contains('^')).then_some(Fallback::Some);
+    let mut found = Fallback::Nothing;
+    for (at, _) in answer.char_indices().filter(|(_, c)| c.is_ascii_whitespace() || *c == '=') {
+        let rest = &answer[at + 1..];
+        match number(rest) {
+            None if rest.starts_with(['(', '.', '-']) && rest[1..].starts_with(simple) => return calculation(),
+            None if rest.starts_with("-(") => return calculation(),
+            None if rest.starts_with(|c: char| c.is_ascii_digit()) => return calculation(),
+            None => {}
+            Some(number) => found = Fallback::Number(number),
+        }
+    }
+    Some(found)
+}
+
+/// The number that a text begins with, if it is plainly one: no separators, no percent sign, no calculation.
+fn number(text: &str) -> Option<&str> {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let sign = usize::from(text.starts_with('-'));
+    let whole = digits(&text[sign..]);
+    let mut length = sign + whole;
+    if whole == 0 {
+        return None;
+    }
+    if text[length..].starts_with('.') {
+        let decimals = digits(&text[length + 1..]);
+        length += if decimals > 0 { decimals + 1 } else { 0 };
+    }
+    let rest = &text[length..];
+    let separated = rest.strip_prefix([' ', ',']).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let percent = rest.trim_start().starts_with(['%', 'p', 'P']);
+    // A calculation goes on over digits, points, white space and operators.
+    let run = rest.find(|c: char| !(c.is_ascii_digit() || c.is_ascii_whitespace() || ".+-*/^()".contains(c)));
+    let calculation = rest[..run.unwrap_or(rest.len())].contains(['+', '-', '*', '/', '^', '(', ')']);
+    (!separated && !percent && !calculation).then_some(&text[..length])
 }
 
 #[cfg(test)]
@@ -75,6 +124,26 @@ mod tests {
             ("5\n6", None),
         ] {
             assert_eq!(gold(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_box() {
+        for (text, expected) in [
+            ("5.", Some(Fallback::Nothing)),
+            ("y = 1344.", Some(Fallback::Number("1344"))),
+            ("n =  - 1.", Some(Fallback::Number("1"))),
+            ("x=-2.5.", Some(Fallback::Number("-2.5"))),
+            ("1, 2, 3.", Some(Fallback::Number("3"))),
+            ("[2, 1, 1)", Some(Fallback::Some)),
+            ("x = 1 + 1.", Some(Fallback::Some)),
+            ("x = 50%.", Some(Fallback::Some)),
+            (r"\frac{1}{2}.", Some(Fallback::Some)),
+            ("$5$.", None),
+            ("9^9.", Some(Fallback::Nothing)),
+            ("x=9^9.", None),
+        ] {
+            assert_eq!(fallback(text), expected, "{text}");
         }
     }
 

@@ -18,7 +18,8 @@
 //!    fraction or integer (`2(3)` is 5); `1,000` as a whole is a number, otherwise commas make a set; `(1,2)` is an open
 //!    interval, `(2,1)` and `(1,2,3)` are tuples; degrees and the base of `52_8` count for nothing; letters are symbols,
 //!    real unless a lone `i` occurs, upper and lower case alike; a decimal point makes a float, except in `0.5` alone. A
-//!    point that belongs to no number cannot be read.
+//!    point that belongs to no number, or a bracket that does not close, cannot be read; then the last number that
+//!    stands alone in the box counts.
 //! 4. *Comparing* (`compare`, `expressions`, `intervals`): an equation found counts as its right side where the gold
 //!    answer is none, and a gold assignment as its right side where none is found. Sets compare in any order, tuples in
 //!    theirs; an open interval beside two elements is a pair. Floats are equal if they agree to six decimals; `9` equals
@@ -46,6 +47,7 @@ mod value;
 
 use super::{boxed_answer, shown, Failure};
 use parse::{parse, Parsed};
+use value::{Node, Value};
 
 /// What is proven about a pair of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +90,23 @@ fn try_decide(gold: &str, answer: &str) -> Option<Decision> {
     let (gold, found) = (parse(&gold)?, parse(&spelt)?);
     match (gold, found) {
         (Parsed::Value(gold), Parsed::Value(found)) => Some(compare::compare(&gold, &found)),
-        // Only the spelling is left of an answer that cannot be read, and it is another one.
-        (Parsed::Value(_), Parsed::Nothing) if extract::only_the_box(answer) => Some(Decision::Different),
+        (Parsed::Value(gold), Parsed::Nothing) => without_answer(&gold, answer),
         _ => None,
+    }
+}
+
+/// The gold answer against one that cannot be parsed, and is spelt in another way.
+fn without_answer(gold: &Value, answer: &str) -> Option<Decision> {
+    match extract::fallback(answer)? {
+        extract::Fallback::Nothing => Some(Decision::Different),
+        extract::Fallback::Number(text) => {
+            let value = value::decimal(text.trim_start_matches('-'))?;
+            let number = if text.contains('.') { Node::Float(value) } else { Node::Rational(value) };
+            let number = if text.starts_with('-') { number.minus() } else { number };
+            (text.len() <= 15).then(|| compare::compare(gold, &Value::Expr(number)))
+        }
+        // Whatever number it is, it is no pair of two different things.
+        extract::Fallback::Some => compare::is_plural(gold).then_some(Decision::Different),
     }
 }
 

@@ -6,12 +6,12 @@
 use super::units::without_units;
 
 /// What no step here deals with: each of these is rewritten there in ways that depend on what surrounds it.
-const UNTOLD: [&str; 12] =
-    ["matrix", "array", "perc", "pct", ")_{", "^(", "^ (", "sqrt(", "sqrt (", "\\log_", "\\mathrm{T}", "\\rm"];
+const UNTOLD: [&str; 11] =
+    ["matrix", "array", "perc", "pct", ")_{", "^(", "^ (", "sqrt(", "sqrt (", "\\mathrm{T}", "\\rm"];
 
 /// The text as math-verify parses it, None where that is not certain.
 pub(super) fn normalise(text: &str) -> Option<String> {
-    if UNTOLD.iter().any(|word| text.contains(word)) || text.contains('~') {
+    if UNTOLD.iter().any(|word| text.contains(word)) || text.contains('~') || bare_base(text) {
         return None;
     }
     let text = text.replace("\\mathrm{d}", "d");
@@ -24,6 +24,13 @@ pub(super) fn normalise(text: &str) -> Option<String> {
     let text = if text == "0.5" { "\\frac{1}{2}".to_string() } else { text };
     let text = complete_fractions(&complete_roots(&text)?)?;
     Some(slash_fraction(&text).unwrap_or(text))
+}
+
+/// `\log_28`: one digit, or two, without braces.
+fn bare_base(text: &str) -> bool {
+    text.match_indices("\\log_").any(|(at, command)| {
+        text[at + command.len()..].trim_start().starts_with(|c: char| c.is_ascii_digit())
+    })
 }
 
 /// `\left(` and `\right)` become `(` and `)`. What follows another delimiter (`\left.`) is left to math-verify.

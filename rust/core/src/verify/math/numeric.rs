@@ -38,9 +38,8 @@ pub(super) fn differ(left: f64, right: f64) -> bool {
     (left - right).abs() > 2e-6 + 1e-9 * (left.abs() + right.abs())
 }
 
-/// Sums of great numbers that cancel out lose their digits; past this no value is trusted.
 fn finite(value: f64) -> Option<f64> {
-    (value.is_finite() && value.abs() < 1e12).then_some(value)
+    (value.is_finite() && value.abs() < 1e200).then_some(value)
 }
 
 fn evaluate(node: &Node, seed: u64) -> Option<f64> {
@@ -60,7 +59,7 @@ fn evaluate(node: &Node, seed: u64) -> Option<f64> {
                 sum += term;
             }
             // What nearly cancels has lost its digits.
-            if largest > 1e9 || largest > 1e6 * f64::abs(sum) && largest > 1e3 {
+            if largest > 1e4 * f64::abs(sum) && largest > 1e3 {
                 return None;
             }
             sum
@@ -78,20 +77,37 @@ fn evaluate(node: &Node, seed: u64) -> Option<f64> {
             if base.abs() < 1e-6 && exponent <= 0.0 || base < 0.0 && exponent.fract() != 0.0 {
                 return None;
             }
+            // Errors of the base grow with the exponent.
+            if exponent.abs() > 1e4 {
+                return None;
+            }
             base.powf(exponent)
         }
         Node::Exp(exponent) => evaluate(exponent, seed)?.exp(),
         Node::Factorial(inner) => factorial(evaluate(inner, seed)?)?,
         Node::Call(name, arguments) => call(name, arguments, seed)?,
     };
-    (value.is_finite() && value.abs() < 1e15).then_some(value)
+    finite(value)
 }
 
+/// The gamma function at `value + 1`, by Lanczos' approximation (g = 7, nine terms).
 fn factorial(value: f64) -> Option<f64> {
-    if value.fract() != 0.0 || !(0.0..=15.0).contains(&value) {
+    const TERMS: [f64; 8] = [
+        676.520_368_121_885_1,
+        -1_259.139_216_722_402_8,
+        771.323_428_777_653_1,
+        -176.615_029_162_140_6,
+        12.507_343_278_686_905,
+        -0.138_571_095_265_720_12,
+        9.984_369_578_019_572e-6,
+        1.505_632_735_149_311_6e-7,
+    ];
+    if !(-0.9..=100.0).contains(&value) {
         return None;
     }
-    Some((1..=value as u64).map(|factor| factor as f64).product())
+    let sum = TERMS.iter().enumerate().fold(0.999_999_999_999_809_9, |sum, (at, term)| sum + term / (value + at as f64 + 1.0));
+    let shifted = value + 7.5;
+    Some((2.0 * std::f64::consts::PI).sqrt() * shifted.powf(value + 0.5) * (-shifted).exp() * sum)
 }
 
 fn call(name: &str, arguments: &[Node], seed: u64) -> Option<f64> {
@@ -103,7 +119,10 @@ fn call(name: &str, arguments: &[Node], seed: u64) -> Option<f64> {
         "csc" => value.sin().recip(),
         "sec" => value.cos().recip(),
         "cot" => value.tan().recip(),
+        "arcsin" => value.asin(),
+        "arccos" => value.acos(),
         "arctan" => value.atan(),
+        "exp" => value.exp(),
         "log" if value > 0.0 => value.ln() / evaluate(arguments.get(1)?, seed)?.ln(),
         _ => match name.strip_prefix("f:") {
             // An unknown function: some number for every argument.

@@ -36,12 +36,29 @@ pub(super) fn parse(text: &str) -> Option<Parsed> {
     (parser.at == tokens.len()).then_some(Parsed::Value(value))
 }
 
-/// Whether as many brackets close as open: whichever kinds the grammar pairs, it pairs all of them.
+/// Whether the brackets pair in a way that the grammar knows: with their own kind, or around the two ends of an interval.
 fn balanced(tokens: &[Token<'_>]) -> bool {
-    let count = |signs: &[char], set: &Token<'_>| {
-        tokens.iter().filter(|token| matches!(token, Token::Sign(sign) if signs.contains(sign)) || *token == set).count()
-    };
-    count(&['(', '[', '{'], &Token::OpenSet) == count(&[')', ']', '}'], &Token::CloseSet)
+    let mut open: Vec<(&Token<'_>, usize)> = Vec::new();
+    for token in tokens {
+        match token {
+            Token::Sign('(' | '[' | '{') | Token::OpenSet => open.push((token, 0)),
+            Token::Sign(',') => {
+                if let Some((_, commas)) = open.last_mut() {
+                    *commas += 1;
+                }
+            }
+            Token::Sign(')' | ']' | '}') | Token::CloseSet => match (open.pop(), token) {
+                (Some((Token::Sign('('), _)), Token::Sign(')'))
+                | (Some((Token::Sign('['), _)), Token::Sign(']'))
+                | (Some((Token::Sign('{'), _)), Token::Sign('}'))
+                | (Some((Token::OpenSet, _)), Token::CloseSet)
+                | (Some((Token::Sign('(' | '['), 1)), Token::Sign(')' | ']')) => {}
+                _ => return false,
+            },
+            _ => {}
+        }
+    }
+    open.is_empty()
 }
 
 /// A lone `i` makes all symbols non-real.

@@ -13,8 +13,8 @@ pub(super) enum Token<'a> {
     Differential(char),
     /// A Greek letter or other symbol, without its backslash.
     Symbol(&'a str),
-    /// `\text{...}` and other accents: the command and what stands in its braces.
-    Accent(&'a str, &'a str),
+    /// `\text{...}` and other accents: the command, what stands in its braces, and all of it.
+    Accent(&'a str, &'a str, &'a str),
     /// A function: `sin`, `ln`, ...
     Function(&'a str),
     /// `\sqrt`, `\frac`, `\binom`, `\infty`, `\cup`, `\in`, `\pm`, without the backslash.
@@ -35,8 +35,10 @@ const GREEK: [&str; 31] = [
     "kappa", "lambda", "Lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "Sigma", "tau", "phi", "Phi", "varphi", "chi",
     "psi", "omega", "Omega", "prime",
 ];
-const FUNCTIONS: [&str; 9] = ["sin", "cos", "tan", "csc", "sec", "cot", "ln", "log", "arctan"];
-const COMMANDS: [&str; 8] = ["sqrt", "frac", "binom", "infty", "cup", "in", "pm", "emptyset"];
+const FUNCTIONS: [&str; 12] =
+    ["sin", "cos", "tan", "csc", "sec", "cot", "ln", "log", "arcsin", "arccos", "arctan", "exp"];
+const COMMANDS: [&str; 10] =
+    ["sqrt", "frac", "binom", "infty", "cup", "in", "pm", "emptyset", "lfloor", "rfloor"];
 const SPACES: [&str; 2] = ["quad", "qquad"];
 const ACCENTS: [&str; 6] = ["text", "mbox", "vec", "hat", "bar", "overline"];
 /// Words that are tokens of their own although they have no backslash.
@@ -128,7 +130,7 @@ fn command(rest: &str) -> Lexed<'_> {
             return None;
         }
         let total = 1 + length + spaces + 1 + end + 1;
-        return Some((Some(Token::Accent(name, &content[..end])), total));
+        return Some((Some(Token::Accent(name, &content[..end], &rest[..total])), total));
     }
     let token = if GREEK.contains(&name) {
         Some(Token::Symbol(name))
@@ -230,7 +232,7 @@ mod tests {
     fn letters() {
         assert_eq!(
             tokens(r"x dt\text{ A b}"),
-            Some(vec![Token::Letter('x'), Token::Differential('t'), Token::Accent("text", " A b")])
+            Some(vec![Token::Letter('x'), Token::Differential('t'), Token::Accent("text", " A b", r"\text{ A b}")])
         );
         for unknown in [r"\gamma", "trace", "1E5", r"\text{a\b}", "a^T", "#", r"\unknown"] {
             assert_eq!(tokens(unknown), None, "{unknown}");

@@ -83,11 +83,12 @@ fn is_unit(unit: &str) -> bool {
         || unit.strip_suffix("es").is_some_and(is)
 }
 
-/// Whether one of the units with a wildcard may fit: a short word, a space, and one more character.
+/// Whether one of the units with a wildcard fits: a short word, a space, and any character, maybe " m", maybe a plural.
 fn wildcard(unit: &str) -> bool {
+    let ends = |rest: &str| matches!(rest.trim_end(), "" | "s" | "es");
     ["q", "a", "b", "c", "d", "e", "f", "g", "h", "s", "rs", "p", "sq", "cu"].iter().any(|word| {
         let Some(after) = unit.strip_prefix(word).and_then(|rest| rest.strip_prefix(' ')) else { return false };
-        // "a ." and an ending, or "a . m": at most six more characters.
-        after.trim_end().len() <= 6
+        let mut rest = after.chars();
+        rest.next().is_some() && (ends(rest.as_str()) || rest.as_str().strip_prefix(" m").is_some_and(ends))
     })
 }
