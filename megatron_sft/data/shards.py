@@ -1,7 +1,7 @@
 """Reads a shard folder: several `PREFIX.bin` and `PREFIX.idx` (Megatron-Core's IndexedDataset) with a `manifest.json`.
 
-docs/shard-format.md is the specification. The files are memory-mapped and their index tables checked in Rust, so opening
-millions of samples takes a fraction of a second and the pages are shared by all processes of a machine. Nothing here
+docs/shard-format.md is the specification. The files are memory-mapped and their index tables checked in Rust, so
+opening millions of samples takes a fraction of a second, and all processes of a machine share the pages. Nothing here
 needs torch.
 """
 
@@ -197,7 +197,8 @@ def _check_manifest(path: Path, manifest: dict[str, Any]) -> None:
             and all(type(shard.get(key)) is int for key in _COUNTS)
         ):
             raise DataError(
-                f"{path}: shard {number} of 'shards' must have a prefix and the numbers {', '.join(_COUNTS)}; {_REBUILD}"
+                f"{path}: shard {number} of 'shards' must have a prefix and the numbers {', '.join(_COUNTS)}; "
+                f"{_REBUILD}"
             )
         for name in (f"{shard['prefix']}.bin", f"{shard['prefix']}.idx"):
             if name not in files:

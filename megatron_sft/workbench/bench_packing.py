@@ -30,7 +30,7 @@ class BenchPackingConfig:
     sigmas: tuple[float, ...] = (0.6, 0.7, 0.8)
     """Spreads of the logarithm of the lengths."""
     num_samples: int = 1_000_000
-    """Samples packed at once."""
+    """Samples packed at once, and a tenth of them too."""
     batch_size: int = 256
     """Samples of a global batch."""
     num_batches: int = 80
@@ -56,6 +56,8 @@ class Packer:
     """Shown in the table."""
     num_rows: Callable[[NDArray[np.int64], int], int]
     """Number of rows for these lengths and this capacity."""
+    max_tokens: float = float("inf")
+    """Left out above so many tokens at once, for memory."""
 
 
 def main(config: BenchPackingConfig) -> None:
@@ -69,10 +71,13 @@ def main(config: BenchPackingConfig) -> None:
             longest=config.longest,
             seed=config.seed,
         )
-        print(f"\nlog-normal, sigma {sigma}, mean {lengths.mean():.0f}, longest {lengths.max()}, drawn again when longer")
+        print(
+            f"\nlog-normal, sigma {sigma}, mean {lengths.mean():.0f}, longest {lengths.max()}, drawn again when longer"
+        )
         print(f"{'packer':<28}{'samples':>12}{'rows':>10}{'fill':>9}{'bound':>9}{'cpu-s':>10}")
         for packer in packers:
-            measure(packer, config, lengths[: config.num_samples], config.num_samples)
+            for num_samples in (config.num_samples, config.num_samples // 10):
+                measure(packer, config, lengths[:num_samples], num_samples)
             measure(packer, config, lengths[: config.batch_size * config.num_batches], config.batch_size)
         print(balance(config, lengths), flush=True)
     for reason in skipped:
@@ -82,12 +87,15 @@ def main(config: BenchPackingConfig) -> None:
 def measure(packer: Packer, config: BenchPackingConfig, lengths: NDArray[np.int64], batch_size: int) -> None:
     """Print the line of one packer that packs `batch_size` samples at a time."""
     batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
+    count = f"{batch_size:,}" if len(batches) == 1 else f"{len(batches)} x {batch_size}"
+    if batches[0].sum() > packer.max_tokens:
+        print(f"{packer.name:<28}{count:>12}  skipped: more than {packer.max_tokens:.0e} tokens at once")
+        return
     start = time.process_time()
     num_rows = sum(packer.num_rows(batch, config.seq_length) for batch in batches)
     seconds = time.process_time() - start
     fewest = sum(-(-int(batch.sum()) // config.seq_length) for batch in batches)
     fill, bound = (lengths.sum() / (rows * config.seq_length) for rows in (num_rows, fewest))
-    count = f"{batch_size:,}" if len(batches) == 1 else f"{len(batches)} x {batch_size}"
     print(f"{packer.name:<28}{count:>12}{num_rows:>10,}{fill:>9.2%}{bound:>9.2%}{seconds:>10.3f}", flush=True)
 
 
@@ -115,16 +123,19 @@ def trace_lengths(
     location is chosen so that the mean of what remains is `mean`.
     """
     normal = np.random.Generator(np.random.PCG64(seed)).standard_normal(2 * num_samples + 10_000)
+
+    def draw(location: float) -> NDArray[np.int64]:
+        lengths: NDArray[np.int64] = np.rint(np.exp(location + sigma * normal)).astype(np.int64)
+        return lengths[(lengths >= 1) & (lengths <= longest)]
+
     low, high = 0.0, float(np.log(longest)) + 5
     for _ in range(50):
         middle = (low + high) / 2
-        lengths = np.rint(np.exp(middle + sigma * normal)).astype(np.int64)
-        lengths = lengths[(lengths >= 1) & (lengths <= longest)]
-        # So far to the right that hardly anything is left: no location gives this mean.
-        enough = len(lengths) >= num_samples
-        low, high = (middle, high) if enough and lengths.mean() < mean else (low, middle)
-    lengths = np.rint(np.exp(low + sigma * normal)).astype(np.int64)
-    lengths = lengths[(lengths >= 1) & (lengths <= longest)][:num_samples]
+        lengths = draw(middle)
+        # With too few lengths left, the location is too far to the right.
+        too_low = len(lengths) >= num_samples and lengths.mean() < mean
+        low, high = (middle, high) if too_low else (low, middle)
+    lengths = draw(low)[:num_samples]
     if abs(lengths.mean() / mean - 1) > 0.05:
         raise ConfigError(f"no log-normal lengths of spread {sigma} up to {longest} have a mean of {mean}")
     return lengths
@@ -154,24 +165,27 @@ def next_fit(lengths: NDArray[np.int64], capacity: int) -> int:
 
 
 def trl_packer() -> Packer:
-    """`trl.pack_dataset` with its strategy "bfd", in one batch over all samples.
+    """`trl.pack_dataset` with its strategy "bfd", given all samples at once.
+
+    It moves the ids together with the choice of rows, so its time includes that, with ids of one byte.
 
     Raises:
         ImportError: when trl or what it needs is not installed.
     """
+    import datasets
     import pyarrow
-    from datasets import Dataset
-    from trl import __version__, pack_dataset
+    import trl
+
+    datasets.disable_progress_bars()
 
     def num_rows(lengths: NDArray[np.int64], capacity: int) -> int:
-        # The ids themselves are of no matter, so all samples share one block of zeros.
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        values = pyarrow.array(np.zeros(int(offsets[-1]), dtype=np.int32))
-        column = pyarrow.LargeListArray.from_arrays(offsets, values)
-        dataset = Dataset(pyarrow.table({"input_ids": column}))
-        return len(pack_dataset(dataset, capacity, strategy="bfd", map_kwargs={"batch_size": len(lengths)}))
+        column = pyarrow.LargeListArray.from_arrays(offsets, pyarrow.array(np.zeros(offsets[-1], dtype=np.int8)))
+        dataset = datasets.Dataset(pyarrow.table({"input_ids": column}))
+        options = {"batch_size": len(lengths), "keep_in_memory": True}
+        return len(trl.pack_dataset(dataset, capacity, strategy="bfd", map_kwargs=options))
 
-    return Packer(name=f"trl {__version__} bfd", num_rows=num_rows)
+    return Packer(name=f"trl {trl.__version__} bfd", num_rows=num_rows, max_tokens=1e9)
 
 
 if __name__ == "__main__":

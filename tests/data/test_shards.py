@@ -5,6 +5,7 @@ import pickle
 import struct
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def slow_row(samples: list[Sample], row_length: int | None, weights: list[float]
         loss_weights=np.array(loss_weights + [0.0] * num_padding, dtype=np.float32),
         position_ids=np.array(positions + list(range(num_padding)), dtype=np.int64),
         cu_seqlens=np.array(bounds, dtype=np.int32),
-        max_seqlen=max(end - start for start, end in zip(bounds, bounds[1:], strict=False)),
+        max_seqlen=max(end - start for start, end in pairwise(bounds)),
         num_real_tokens=num_real_tokens,
     )
 
@@ -204,7 +205,7 @@ def change_shard(number: int, **changes: Any) -> Callable[[Path], None]:
     return damage
 
 
-# Layout of shard 0, 6 sequences and 3 document entries: header 34, lengths 34..58, pointers 58..106, documents 106..130.
+# Shard 0 has 6 sequences and 3 document entries: header 0..34, lengths 34..58, pointers 58..106, documents 106..130.
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -322,7 +323,7 @@ def test_megatron_opens_the_shards(tmp_path: Path) -> None:
         dataset = indexed_dataset.IndexedDataset(str(reader.folder / shard["prefix"]))
         starts = dataset.document_indices.tolist()
         assert len(starts) == shard["num_samples"] + 1
-        for first, end in zip(starts, starts[1:], strict=False):
+        for first, end in pairwise(starts):
             sequences = [dataset[i] for i in range(first, end)]
             sample = reader.sample(index)
             assert sample.tokens.tolist() == np.concatenate(sequences).tolist()

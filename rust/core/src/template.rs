@@ -79,7 +79,8 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         result.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        // From 2 on: in "{%}" the sign cannot open and close a tag at once.
+        let Some(end) = tag[2..].find("%}").map(|end| end + 2) else {
             rest = tag;
             break;
         };
@@ -196,6 +197,7 @@ mod tests {
         assert_eq!(render(source, json!([{"role": "user", "content": "x"}])).unwrap(), "x!");
         assert_eq!(without_generation_tags("{% generation %}a{% endgeneration %}"), "{% with %}a{% endwith %}");
         assert_eq!(without_generation_tags("{% unclosed"), "{% unclosed");
+        assert_eq!(without_generation_tags("{%}a%}b"), "{%}a%}b");
     }
 
     #[test]
