@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from megatron_sft.data.build_shards import BuildShardsConfig, main
+from megatron_sft.data.build_shards import BuildShardsConfig, FilterConfig, main
 from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import UserError
 from tests.conftest import REPOSITORY
 
-# Text is tokenized before it is found too long: this much keeps a test below five seconds.
-LONG_TEXT_MEGABYTES = 2
+# Text is tokenized before it is found too long; a line of more than a 16th of the memory is not read at all.
+LONG_TEXT_MEGABYTES = 30
 GOOD = b'{"id": "good", "prompt": "3 + 5?", "response": "<think>\\n8\\n</think>\\n\\n\\\\boxed{8}"}'
 # Each line and the reason that it is rejected for; None for a row that is kept, "blank" for a line that is no row.
 LINES: list[tuple[bytes, str | None]] = [
@@ -82,8 +82,9 @@ LINES: list[tuple[bytes, str | None]] = [
 
 def build(output: Path, tokenizer: Path, *inputs: Path, workers: int = 2, max_length: int = 200) -> ShardReader:
     config = BuildShardsConfig(
-        inputs=tuple(map(str, inputs)), output=output, tokenizer=tokenizer, max_length=max_length, workers=workers
-    )
+        inputs=tuple(map(str, inputs)), output=output, tokenizer=tokenizer, max_length=max_length, workers=workers,
+        keep_duplicates=True, filters=FilterConfig(max_undecodable_share=None),
+    )  # fmt: skip
     main(config)
     return ShardReader(output, verify=True)
 
@@ -170,7 +171,7 @@ def write_long_line(path: Path, megabytes: int, line: str) -> None:
 
 @pytest.mark.parametrize(("line", "reason"), [("broken", "malformed_json"), ("spaces", None)])
 def test_a_long_line_of_nonsense(line: str, reason: str | None, tiny_tokenizer: Path, tmp_path: Path) -> None:
-    write_long_line(tmp_path / "rows.jsonl", 80, line)
+    write_long_line(tmp_path / "rows.jsonl", 60, line)
     reader = build(tmp_path / "out", tiny_tokenizer, tmp_path / "rows.jsonl")
     found = check_account(reader)
     assert reader.num_samples == 2
@@ -190,8 +191,8 @@ def test_a_long_line_of_text_is_too_long(line: str, tiny_tokenizer: Path, tmp_pa
 def test_a_line_of_200_megabytes(line: str, tiny_tokenizer: Path, tmp_path: Path) -> None:
     write_long_line(tmp_path / "rows.jsonl", 200, line)
     reader = build(tmp_path / "out", tiny_tokenizer, tmp_path / "rows.jsonl")
-    reasons = {"text": "too_long", "broken": "malformed_json"}
-    assert [(r["line"], r["reason"]) for r in check_account(reader)] == [(2, reasons[line])]
+    assert [(r["line"], r["reason"]) for r in check_account(reader)] == [(2, "line_too_long")]
+    assert reader.num_samples == 2
     assert reader.num_samples == 2
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from megatron_sft import cli
-from megatron_sft.data.build_shards import BuildShardsConfig
+from megatron_sft.data.build_shards import BuildShardsConfig, FilterConfig
 from megatron_sft.data.build_shards import main as build_shards
 from megatron_sft.data.inspect_shards import InspectShardsConfig, main
 from megatron_sft.data.shards import ShardReader
@@ -25,7 +25,10 @@ def build(output: Path, tokenizer: Path, rows: list[Any], **options: Any) -> Pat
     source = output.with_suffix(".jsonl")
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     build_shards(
-        BuildShardsConfig(inputs=(str(source),), output=output, tokenizer=tokenizer, max_length=200, **options)
+        BuildShardsConfig(
+            inputs=(str(source),), output=output, tokenizer=tokenizer, max_length=200, keep_duplicates=True,
+            filters=FilterConfig(max_undecodable_share=None), **options,
+        )  # fmt: skip
     )
     return output
 

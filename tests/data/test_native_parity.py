@@ -175,7 +175,7 @@ def test_megatron_reads_the_shards(tiny_tokenizer: Path, tmp_path: Path) -> None
             inputs=(str(tmp_path / "rows.jsonl"),), output=tmp_path / "out", tokenizer=tiny_tokenizer, max_length=500
         )
     )
-    dataset = indexed_dataset.IndexedDataset(str(tmp_path / "out" / "samples"))
+    dataset = indexed_dataset.IndexedDataset(str(tmp_path / "out" / "samples-00000"))
     chat, reader = ChatTokenizer(tiny_tokenizer), ShardReader(tmp_path / "out")
     assert len(dataset) == 200
     assert dataset.document_indices.tolist() == list(range(0, 201, 2))
