@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from megatron_sft.data.build_shards import BuildShardsConfig, main
+from megatron_sft.data.build_shards import BuildShardsConfig, FilterConfig, main
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.data.shards import ShardReader
 
@@ -20,6 +20,10 @@ from megatron_sft.data.shards import ShardReader
 QUESTIONS = ("question", "problem", "instruction", "prompt", "input")
 RESPONSES = ("response", "output", "message_content", "solution", "model_prediction")
 TRACES = ("thinking", "message_thinking")
+
+NO_FILTERS = FilterConfig(
+    think="off", empty_answer=False, max_loop_tokens=None, max_loop_share=None, max_undecodable_share=None
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,12 @@ def test_shards_of_the_collected_traces(qwen3: Path, reference: Any, shared_data
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     main(
         BuildShardsConfig(
-            inputs=(str(tmp_path / "rows.jsonl"),), output=tmp_path / "out", tokenizer=qwen3, max_length=1_000_000
+            inputs=(str(tmp_path / "rows.jsonl"),),
+            output=tmp_path / "out",
+            tokenizer=qwen3,
+            max_length=1_000_000,
+            keep_duplicates=True,
+            filters=NO_FILTERS,
         )
     )
     reader = ShardReader(tmp_path / "out", verify=True)

@@ -32,6 +32,8 @@ pub(super) fn build(plan: &Plan<'_>, overwrite: bool, progress: Progress<'_>) ->
         folder.clear()?;
         remove(&plan.spool_folder())?;
     } else if let Some(manifest) = folder.existing(&plan.fingerprint, plan.policy.recipe.shard_tokens)? {
+        // A build that was killed after its last step but one left these.
+        tidy(plan, &folder)?;
         return Ok(manifest);
     }
     let journal = usable_journal(plan, &folder)?;
@@ -249,10 +251,7 @@ impl<'a> ShardSink<'a> {
         let text = manifest(plan, account, shards, files);
         write_whole(&folder.path().join(MANIFEST), text.as_bytes())?;
         folder.sync()?;
-        remove(&folder.partial(SEEN))?;
-        remove(&folder.path().join(JOURNAL))?;
-        remove(&plan.spool_folder())?;
-        folder.sync()?;
+        tidy(plan, folder)?;
         Ok(text)
     }
 }
@@ -295,6 +294,14 @@ impl Sink for ShardSink<'_> {
     fn status(&self) -> Status {
         self.account.status("building", self.bytes_done)
     }
+}
+
+/// Removes what only an unfinished build needs.
+fn tidy(plan: &Plan<'_>, folder: &OutputFolder) -> Result<()> {
+    remove(&folder.partial(SEEN))?;
+    remove(&folder.path().join(JOURNAL))?;
+    remove(&plan.spool_folder())?;
+    folder.sync()
 }
 
 /// A build that was killed while it put its files in place has some under their final names.
