@@ -23,6 +23,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const PARTIAL: &str = ".partial";
 
 const BUFFER: usize = 1 << 18;
+/// Files are brought to the disk in steps of this size.
+const SYNC_BYTES: u64 = 64 << 20;
 
 /// A locked output folder.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl OutputFolder {
     pub fn create(&self, name: &str) -> Result<OutputFile> {
         let path = self.partial(name);
         let file = File::create(&path).map_err(Error::io(&path, "create"))?;
-        Ok(OutputFile { name: name.to_string(), path, file, buffer: Vec::new(), hash: Sha256::new(), size: 0 })
+        Ok(OutputFile { name: name.to_string(), path, file, buffer: Vec::new(), hash: Sha256::new(), size: 0, synced: 0 })
     }
 
     /// Goes on with a file of which `size` bytes count; more is cut off.
@@ -130,7 +132,7 @@ impl OutputFolder {
         }
         file.set_len(size).map_err(Error::io(&path, "cut"))?;
         file.seek(SeekFrom::Start(size)).map_err(Error::io(&path, "read"))?;
-        Ok(OutputFile { name: name.to_string(), path, file, buffer: Vec::new(), hash, size })
+        Ok(OutputFile { name: name.to_string(), path, file, buffer: Vec::new(), hash, size, synced: size })
     }
 
     /// Gives a complete file its name.
@@ -192,6 +194,8 @@ pub struct OutputFile {
     buffer: Vec<u8>,
     hash: Sha256,
     size: u64,
+    /// Bytes of the file when the system was last asked to bring it to the disk.
+    synced: u64,
 }
 
 impl OutputFile {
@@ -211,7 +215,20 @@ impl OutputFile {
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(Error::io(&self.path, "write"))
+        self.file.write_all(bytes).map_err(Error::io(&self.path, "write"))?;
+        if self.size - self.synced >= SYNC_BYTES {
+            self.synced = self.size;
+            self.sync_ahead();
+        }
+        Ok(())
+    }
+
+    /// Brings what is written to the disk while the build goes on, so that little is left to wait for at the end.
+    fn sync_ahead(&self) {
+        if let Ok(file) = self.file.try_clone() {
+            // The file is synced once more when it is complete: a failure is reported then.
+            std::thread::spawn(move || file.sync_data());
+        }
     }
 
     /// Hands everything to the system; returns the bytes written so far.

@@ -29,8 +29,9 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn new(inputs: &[Input], max_length: usize) -> Self {
         let record = |input: &Input| {
-            let Input { name, size, sha256, .. } = input.clone();
-            InputRecord { name, size, sha256, rows_read: 0, rows_kept: 0 }
+            let Input { name, size, .. } = input.clone();
+            // The hash is filled in at the end.
+            InputRecord { name, size, sha256: String::new(), rows_read: 0, rows_kept: 0 }
         };
         Self {
             position: Position::default(),

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::filters;
 use crate::join::JoinedResponses;
 use crate::manifest::{configuration, fingerprint};
-use crate::rows::{resolve, ChunkReader, Input, Limits, Position};
+use crate::rows::{resolve, sha256_of_file, ChunkReader, Hashes, Input, Limits, Position};
 use crate::sample::Policy;
 use crate::tokenizer::ChatTokenizer;
 
@@ -34,16 +34,16 @@ pub(super) struct Plan<'a> {
     pub(super) configuration: serde_json::Value,
     pub(super) stop_token: String,
     pub(super) stop_source: &'static str,
-    /// What decides over the samples.
-    pub(super) fingerprint: String,
-    /// The same without the inputs: what decides over the samples of one file.
+    /// What decides over the samples of one file, beside its content.
     pub(super) policy_fingerprint: String,
+    hashes: Hashes,
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(config: &'a BuildConfig, tokenizer: &'a ChatTokenizer) -> Result<Self> {
         let recipe = &config.recipe;
-        let inputs = Arc::new(resolve(&config.inputs, config.run.workers)?);
+        let inputs = Arc::new(resolve(&config.inputs)?);
+        let hashes = Hashes::start(&inputs, files_of(config, inputs.len()), config.run.workers);
         let (stop_token, stop_id, stop_source) = match &recipe.stop_token {
             Some(token) => (token.clone(), tokenizer.token_id(token)?, "--stop-token"),
             None => (tokenizer.eos_token.clone(), tokenizer.eos_id, "eos_token of tokenizer_config.json"),
@@ -58,20 +58,19 @@ impl<'a> Plan<'a> {
             None => None,
             Some(join) => {
                 columns.response = String::new();
-                let others = resolve(&join.files, config.run.workers)?;
-                files.extend(others.iter().map(|input| (input.name.clone(), input.sha256.clone())));
+                let others = resolve(&join.files)?;
+                for input in &others {
+                    files.push((input.name.clone(), sha256_of_file(&input.path)?));
+                }
                 let most = config.run.memory_bytes / JOIN_SHARE;
                 Some(JoinedResponses::read(&inputs, &columns, join, others, limits, most)?)
             }
         };
         let configuration = configuration(recipe, &files);
-        let identity = |inputs: &[Input]| {
-            let hashes = inputs.iter().map(|input| input.sha256.as_str());
-            fingerprint(&tokenizer.fingerprint, stop_id, &configuration, hashes)
-        };
+        let policy_fingerprint = fingerprint(&tokenizer.fingerprint, stop_id, &configuration, std::iter::empty());
         Ok(Self {
-            fingerprint: identity(&inputs),
-            policy_fingerprint: identity(&[]),
+            policy_fingerprint,
+            hashes,
             policy: Policy::new(tokenizer, stop_id, recipe, joined, &config.run.math_command)?,
             columns,
             limits,
@@ -83,6 +82,18 @@ impl<'a> Plan<'a> {
             stop_token,
             stop_source,
         })
+    }
+
+    /// What decides over the samples; waits until all inputs are hashed.
+    pub(super) fn fingerprint(&self) -> Result<String> {
+        let hashes = (0..self.inputs.len()).map(|file| self.sha256(file)).collect::<Result<Vec<String>>>()?;
+        let tokenizer = &self.policy.tokenizer.fingerprint;
+        Ok(fingerprint(tokenizer, self.policy.stop_id, &self.configuration, hashes.iter().map(String::as_str)))
+    }
+
+    /// The hash of an input; waits until it is known.
+    pub(super) fn sha256(&self, file: usize) -> Result<String> {
+        self.hashes.get(file)
     }
 
     /// Reads one file from `start` on.
@@ -99,6 +110,19 @@ impl<'a> Plan<'a> {
     pub(super) fn output(&self) -> &Path {
         &self.output
     }
+}
+
+/// The inputs that this build reads.
+fn files_of(config: &BuildConfig, num_inputs: usize) -> Vec<usize> {
+    match config.run.part {
+        Some((part, of)) => part_files(num_inputs, part, of).collect(),
+        None => (0..num_inputs).collect(),
+    }
+}
+
+/// The inputs of part `part` of `of`, counted from 1.
+pub(super) fn part_files(num_inputs: usize, part: usize, of: usize) -> impl Iterator<Item = usize> {
+    (part - 1..num_inputs).step_by(of)
 }
 
 /// Folder of processed rows inside the output folder.

@@ -31,7 +31,7 @@ pub(super) fn build(plan: &Plan<'_>, overwrite: bool, progress: Progress<'_>) ->
     if overwrite {
         folder.clear()?;
         remove(&plan.spool_folder())?;
-    } else if let Some(manifest) = folder.existing(&plan.fingerprint, plan.policy.recipe.shard_tokens)? {
+    } else if let Some(manifest) = existing(plan, &folder)? {
         // A build that was killed after its last step but one left these.
         tidy(plan, &folder)?;
         return Ok(manifest);
@@ -66,19 +66,28 @@ pub(super) fn build(plan: &Plan<'_>, overwrite: bool, progress: Progress<'_>) ->
     sink.finish()
 }
 
+/// The manifest of the shards that the folder already holds, if it does.
+fn existing(plan: &Plan<'_>, folder: &OutputFolder) -> Result<Option<String>> {
+    if !folder.path().join(MANIFEST).exists() {
+        return Ok(None);
+    }
+    folder.existing(&plan.fingerprint()?, plan.policy.recipe.shard_tokens)
+}
+
 /// The journal to go on from; None when there is nothing to go on with.
 fn usable_journal(plan: &Plan<'_>, folder: &OutputFolder) -> Result<Option<Journal>> {
     let Some(journal) = Journal::read(folder.path())? else {
         folder.clear()?;
         return Ok(None);
     };
-    if journal.fingerprint == plan.fingerprint && journal.shard_tokens == plan.policy.recipe.shard_tokens {
+    let fingerprint = plan.fingerprint()?;
+    if journal.fingerprint == fingerprint && journal.shard_tokens == plan.policy.recipe.shard_tokens {
         return Ok(Some(journal));
     }
     let message = format!(
-        "holds an unfinished build of other inputs, tokenizer or options (fingerprint {}, this build: {}); finish that \
-         one, start over with --overwrite, or choose another --output",
-        journal.fingerprint, plan.fingerprint
+        "holds an unfinished build of other inputs, tokenizer or options (fingerprint {}, this build: {fingerprint}); \
+         finish that one, start over with --overwrite, or choose another --output",
+        journal.fingerprint
     );
     Err(Error::output(folder.path(), message))
 }
@@ -104,7 +113,7 @@ struct ShardSink<'a> {
 impl<'a> ShardSink<'a> {
     fn start(plan: &'a Plan<'a>, folder: &'a OutputFolder, selection: Option<Selection>) -> Result<Self> {
         let recipe = plan.policy.recipe;
-        let mut sink = Self {
+        Ok(Self {
             plan,
             folder,
             selection,
@@ -117,10 +126,7 @@ impl<'a> ShardSink<'a> {
             seen_file: folder.create(SEEN)?,
             syncing: Vec::new(),
             bytes_done: 0,
-        };
-        // From here on the folder belongs to this configuration.
-        sink.write_journal()?;
-        Ok(sink)
+        })
     }
 
     fn resume(
@@ -223,7 +229,7 @@ impl<'a> ShardSink<'a> {
 
     fn write_journal(&mut self) -> Result<()> {
         let journal = Journal {
-            fingerprint: self.plan.fingerprint.clone(),
+            fingerprint: self.plan.fingerprint()?,
             shard_tokens: self.plan.policy.recipe.shard_tokens,
             account: self.account.clone(),
             rejects_bytes: self.rejects.flush()?,
@@ -248,7 +254,7 @@ impl<'a> ShardSink<'a> {
             folder.publish(name)?;
         }
         folder.sync()?;
-        let text = manifest(plan, account, shards, files);
+        let text = manifest(plan, account, shards, files)?;
         write_whole(&folder.path().join(MANIFEST), text.as_bytes())?;
         folder.sync()?;
         tidy(plan, folder)?;
@@ -315,16 +321,19 @@ fn take_back(folder: &OutputFolder, name: &str) -> Result<()> {
 
 fn manifest(
     plan: &Plan<'_>,
-    account: Account,
+    mut account: Account,
     shards: Vec<ShardRecord>,
     files: BTreeMap<String, FileRecord>,
-) -> String {
+) -> Result<String> {
+    for (file, input) in account.inputs.iter_mut().enumerate() {
+        input.sha256 = plan.sha256(file)?;
+    }
     let tokenizer = plan.policy.tokenizer;
     let manifest = Manifest {
         format: FORMAT.to_string(),
         format_version: FORMAT_VERSION,
         builder_version: env!("CARGO_PKG_VERSION").to_string(),
-        fingerprint: plan.fingerprint.clone(),
+        fingerprint: plan.fingerprint()?,
         num_samples: account.counts.rows_kept,
         tokens: account.tokens,
         trained_tokens: account.trained_tokens,
@@ -347,5 +356,5 @@ fn manifest(
     };
     let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest is valid JSON");
     text.push('\n');
-    text
+    Ok(text)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::Plan;
+use super::plan::{part_files, Plan};
 use super::pool;
 use super::process::{Outcome, Processed, ProcessedRow};
 use super::sink::{Progress, Sink, Status};
@@ -57,7 +57,7 @@ struct Done {
 /// Processes the files of one part of the inputs and leaves them in the spool; returns what was done as JSON.
 pub(super) fn build_part(plan: &Plan<'_>, part: usize, of: usize, progress: Progress<'_>) -> Result<String> {
     let _folder = OutputFolder::open(plan.output(), true)?;
-    let files: Vec<usize> = (part - 1..plan.inputs.len()).step_by(of).collect();
+    let files: Vec<usize> = part_files(plan.inputs.len(), part, of).collect();
     for file in &files {
         spool_file(plan, *file, progress)?;
     }
@@ -120,7 +120,7 @@ fn read_done(plan: &Plan<'_>, file: usize, segment: usize) -> Result<Option<Done
     }
     let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
     let Ok(done) = serde_json::from_str::<Done>(&text) else { return Ok(None) };
-    if done.policy != plan.policy_fingerprint || done.input_sha256 != plan.inputs[file].sha256 {
+    if done.policy != plan.policy_fingerprint || done.input_sha256 != plan.sha256(file)? {
         return Ok(None);
     }
     for (ending, size) in [("rows", done.rows_bytes), ("ids", done.ids_bytes)] {
@@ -169,7 +169,7 @@ impl SpoolSink<'_> {
         let (rows_path, ids_path) = (self.path("rows"), self.path("ids"));
         let done = Done {
             policy: self.plan.policy_fingerprint.clone(),
-            input_sha256: self.plan.inputs[self.position.file].sha256.clone(),
+            input_sha256: self.plan.sha256(self.position.file)?,
             next: self.position,
             last,
             rows_bytes: close(segment.rows, &rows_path)?,

@@ -3,7 +3,6 @@
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
@@ -35,13 +34,11 @@ pub struct Input {
     pub format: Format,
     /// Size in bytes.
     pub size: u64,
-    /// sha256 of the content, in hex.
-    pub sha256: String,
     modified: Option<SystemTime>,
 }
 
 impl Input {
-    /// Fails when the file was changed since it was hashed: the fingerprint would not describe what was read.
+    /// Fails when the file was changed since the build began: its hash would not describe what was read.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let metadata = std::fs::metadata(&self.path).map_err(Error::io(&self.path, "look at"))?;
         if metadata.len() != self.size || metadata.modified().ok() != self.modified {
@@ -54,10 +51,10 @@ impl Input {
     }
 }
 
-/// Names and hashes the files, several at a time.
+/// Names the files.
 ///
 /// Fails for a file that is missing, named twice, or of an unknown ending.
-pub fn resolve(paths: &[PathBuf], workers: usize) -> Result<Vec<Input>> {
+pub fn resolve(paths: &[PathBuf]) -> Result<Vec<Input>> {
     let (mut seen, mut absolute) = (Vec::new(), Vec::new());
     for path in paths {
         let file = path.canonicalize().map_err(Error::io(path, "open"))?;
@@ -68,27 +65,7 @@ pub fn resolve(paths: &[PathBuf], workers: usize) -> Result<Vec<Input>> {
         seen.push(file);
     }
     let root = common_parent(&absolute);
-    let mut inputs = Vec::new();
-    for (path, absolute) in paths.iter().zip(&absolute) {
-        inputs.push(inspect(path, absolute, &root)?);
-    }
-    hash(&mut inputs, workers)?;
-    Ok(inputs)
-}
-
-fn hash(inputs: &mut [Input], workers: usize) -> Result<()> {
-    let rest = Mutex::new(inputs.iter_mut());
-    std::thread::scope(|scope| {
-        let work = || -> Result<()> {
-            loop {
-                let next = rest.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(input) = next else { return Ok(()) };
-                input.sha256 = sha256_of_file(&input.path)?;
-            }
-        };
-        let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Cancelled)))
-    })
+    paths.iter().zip(&absolute).map(|(path, absolute)| inspect(path, absolute, &root)).collect()
 }
 
 /// A link keeps its own name: what it points to may be called differently on another machine.
@@ -112,7 +89,6 @@ fn inspect(path: &Path, absolute: &Path, root: &Path) -> Result<Input> {
         name,
         format,
         size: metadata.len(),
-        sha256: String::new(),
         modified: modified(&metadata),
     })
 }
@@ -172,10 +148,10 @@ mod tests {
         let (one, two) = (folder.path().join("a.jsonl"), folder.path().join("b/a.jsonl"));
         std::fs::write(&one, "x").unwrap();
         std::fs::write(&two, "y").unwrap();
-        let inputs = resolve(&[two.clone(), one.clone()], 2).unwrap();
+        let inputs = resolve(&[two.clone(), one.clone()]).unwrap();
         assert_eq!(inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>(), ["b/a.jsonl", "a.jsonl"]);
-        assert_eq!(resolve(std::slice::from_ref(&two), 1).unwrap()[0].name, "a.jsonl");
-        assert!(resolve(&[one.clone(), one], 1).unwrap_err().to_string().contains("named twice"));
+        assert_eq!(resolve(std::slice::from_ref(&two)).unwrap()[0].name, "a.jsonl");
+        assert!(resolve(&[one.clone(), one]).unwrap_err().to_string().contains("named twice"));
     }
 
     #[test]
@@ -183,8 +159,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.csv");
         std::fs::write(&path, "").unwrap();
-        assert!(resolve(&[path], 1).unwrap_err().to_string().contains("unknown ending"));
-        assert!(resolve(&[folder.path().to_path_buf()], 1).unwrap_err().to_string().contains("is a folder"));
-        assert!(resolve(&[folder.path().join("none.jsonl")], 1).unwrap_err().to_string().contains("none.jsonl"));
+        assert!(resolve(&[path]).unwrap_err().to_string().contains("unknown ending"));
+        assert!(resolve(&[folder.path().to_path_buf()]).unwrap_err().to_string().contains("is a folder"));
+        assert!(resolve(&[folder.path().join("none.jsonl")]).unwrap_err().to_string().contains("none.jsonl"));
     }
 }

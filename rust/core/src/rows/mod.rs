@@ -6,6 +6,7 @@
 mod block;
 mod column;
 mod fields;
+mod hashes;
 mod input;
 mod jsonl;
 mod table;
@@ -13,6 +14,7 @@ mod table;
 pub use block::{Chunk, ChunkReader, Limits, Line, Position};
 pub(crate) use fields::kind;
 pub use fields::{Answer, Fields};
+pub use hashes::Hashes;
 pub(crate) use input::sha256_of_file;
 pub use input::{resolve, Format, Input};
 #[doc(hidden)]
