@@ -81,9 +81,9 @@ class BuildShardsConfig:
     train_turns: Literal["last", "all"] = "last"
     """Which assistant turns of a conversation are trained; `all` needs a template that repeats earlier turns word for
     word."""
-    verify: Literal["none", "math", "countdown"] = "none"
-    """Check the last boxed answer after the trace: `math` against a string or number, `countdown` against an object
-    with numbers and target. Rows with a wrong answer are rejected."""
+    verify: str = "none"
+    """Check the last boxed answer after the trace: `math` against a string or number by math-verify's rules, `countdown`
+    against an object with numbers and target. Rows with a wrong answer are rejected."""
     math_limit: float = 10.0
     """Seconds of processor time that math-verify may take for one answer; beyond it the row is rejected as undecided."""
     verify_report: bool = False

@@ -69,7 +69,6 @@ def test_a_killed_build_goes_on_and_gives_the_same_bytes(select: str, tiny_token
     kills = 0
     while kills < 4 and kill_after_some_work(start([str(rows), "--output", str(output), *options]), output):
         kills += 1
-        assert (output / "build.journal").exists() or (output / "spool").exists()
         with pytest.raises(UserError, match=r"no manifest\.json"):
             ShardReader(output)
     assert kills > 1, "the build was done before it could be killed; the test proved nothing"

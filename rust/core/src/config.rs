@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 pub use crate::filters::FilterOptions;
+use crate::verifiers;
 
 /// Everything a build is told. Unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,8 +30,8 @@ pub struct Recipe {
     pub max_length: usize,
     /// What happens to longer ones.
     pub over_length: OverLength,
-    /// Which check the answers have to pass.
-    pub verify: Verify,
+    /// Name of the check that the answers have to pass, see [`crate::verifiers`]; `none` for no check.
+    pub verify: String,
     /// Processor time for one mathematical answer that no proof decides, in seconds.
     pub math_cpu_seconds: f64,
     /// Token that ends every trained response; the tokenizer's eos token when absent.
@@ -70,18 +71,6 @@ pub enum OverLength {
     /// The end of the last response is cut, and with it the stop token: what the paper's trainer does. Teaches the
     /// model to go on without end; the manifest counts such samples.
     Truncate,
-}
-
-/// How answers are checked before a row is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verify {
-    /// Not at all; `answer` is not looked at.
-    None,
-    /// The boxed answer equals `answer`, see [`crate::verify`].
-    Math,
-    /// The boxed expression solves `answer`, see [`crate::verify::verify_countdown`].
-    Countdown,
 }
 
 /// Names of the columns that are read.
@@ -198,6 +187,7 @@ impl Recipe {
             let message = format!("--max-length {} is out of range; use 2 to {} tokens", self.max_length, i32::MAX);
             return Err(Error::Config(message));
         }
+        verifiers::find(&self.verify)?;
         if !(self.math_cpu_seconds > 0.0 && self.math_cpu_seconds.is_finite()) {
             let seconds = self.math_cpu_seconds;
             return Err(Error::Config(format!("--math-limit {seconds} cannot work; use more than 0 seconds")));

@@ -30,6 +30,7 @@ pub mod rows;
 pub mod sample;
 pub mod template;
 pub mod tokenizer;
+pub mod verifiers;
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::config::{OverLength, Recipe, TrainTurns, Verify};
+use crate::config::{OverLength, Recipe, TrainTurns};
 use crate::conversation::{self, Draft};
 use crate::duplicates::{content_hash, Signature};
 use crate::error::{Error, Result as CoreResult};
@@ -16,7 +15,8 @@ use crate::join::JoinedResponses;
 use crate::reason::{Reason, Rejection};
 use crate::rows::{Answer, Fields};
 use crate::tokenizer::{ChatTokenizer, Scratch};
-use crate::verify::{self, verify_countdown, DecidedBy, Failure, Limits, MathVerifier, Verdict, Verdicts};
+use crate::verifiers::{self, Finding, Task, Tools, Verifier};
+use crate::verify::{Limits, MathVerifier, Verdicts};
 
 /// Reason and detail of a rejection, before the row's id is known.
 pub(crate) type Refusal = (Reason, String);
@@ -92,6 +92,7 @@ pub struct Policy<'a> {
     /// The options.
     pub recipe: &'a Recipe,
     filters: Vec<Box<dyn Filter>>,
+    verifier: Option<&'static dyn Verifier>,
     joined: Option<JoinedResponses>,
     math_command: Vec<String>,
     verdicts: Arc<Verdicts>,
@@ -102,9 +103,9 @@ pub struct Policy<'a> {
 pub struct Worker {
     /// Cache and buffers of the tokenizer.
     pub scratch: Scratch,
-    /// Decides about mathematical answers.
-    math: MathVerifier,
-    /// Who decided about the present row's answer, and how; see [`MathVerifier::verify`].
+    /// What verifiers need.
+    tools: Tools,
+    /// Who decided about the present row's answer, and how.
     pub decided: Option<String>,
 }
 
@@ -117,16 +118,23 @@ impl<'a> Policy<'a> {
         joined: Option<JoinedResponses>,
         math_command: &[String],
     ) -> CoreResult<Self> {
-        let (filters, math_command) = (filters::make(&recipe.filters)?, math_command.to_vec());
-        let verdicts = Arc::new(Verdicts::new());
-        Ok(Self { tokenizer, stop_id, recipe, filters, joined, math_command, verdicts })
+        Ok(Self {
+            tokenizer,
+            stop_id,
+            recipe,
+            filters: filters::make(&recipe.filters)?,
+            verifier: verifiers::find(&recipe.verify)?,
+            joined,
+            math_command: math_command.to_vec(),
+            verdicts: Arc::new(Verdicts::new()),
+        })
     }
 
     /// A worker's own part.
     pub fn worker(&self) -> Worker {
         let limits = Limits::cpu(self.recipe.math_cpu_seconds);
         let math = MathVerifier::new(self.math_command.clone(), limits, Arc::clone(&self.verdicts));
-        Worker { scratch: self.tokenizer.scratch(), math, decided: None }
+        Worker { scratch: self.tokenizer.scratch(), tools: Tools { math }, decided: None }
     }
 
     /// Makes the sample of a row and appends its ids to `ids`, or leaves `ids` as they were.
@@ -144,7 +152,8 @@ impl<'a> Policy<'a> {
 
     fn try_apply(&self, mut fields: Fields<'_>, worker: &mut Worker, ids: &mut Vec<u32>) -> Result<Sample, Stop> {
         self.transform(&mut fields)?;
-        let check = Check::new(self.recipe.verify, fields.answer.as_ref())?;
+        let answer = fields.answer.take();
+        let task = self.task(answer.as_ref())?;
         let start = ids.len();
         let draft = match self.recipe.train_turns {
             TrainTurns::Last => conversation::last_turn(self, &fields, worker, ids)?,
@@ -154,7 +163,11 @@ impl<'a> Policy<'a> {
         let Draft { mut sequences, .. } = draft;
         self.limit(&mut sequences, ids, start, &mut notices)?;
         self.filter(&fields, &draft.rendered, &sequences, &ids[start..])?;
-        check.run(&fields.response, worker)?;
+        if let Some(task) = task {
+            let judgement = task.judge(&fields.response, &mut worker.tools).map_err(Stop::Failed)?;
+            worker.decided = judgement.decided;
+            judge(judgement.finding)?;
+        }
         let query = fields.query_id.as_deref().map_or_else(
             || xxh3_128(draft.rendered.as_bytes()),
             |query| xxh3_128(query.as_bytes()),
@@ -163,6 +176,14 @@ impl<'a> Policy<'a> {
         let near = self.recipe.near_duplicates.is_some();
         let signature = near.then(|| Signature::of(fields.question(), &fields.response).to_bytes().to_vec());
         Ok(Sample { id: fields.id, sequences, content, query, signature, notices })
+    }
+
+    /// The known answer, where it is to be compared.
+    fn task<'r>(&self, answer: Option<&'r Answer>) -> Result<Option<Box<dyn Task + 'r>>, Refusal> {
+        let Some(verifier) = self.verifier else { return Ok(None) };
+        let missing = || (Reason::MISSING_ANSWER, "verification needs the known answer".to_string());
+        let task = verifier.task(answer.ok_or_else(missing)?);
+        task.map(Some).map_err(|problem| (Reason::WRONG_TYPE, format!("answer {problem}")))
     }
 
     /// Joins, cuts and appends as the options say.
@@ -240,81 +261,11 @@ impl From<Refusal> for Stop {
     }
 }
 
-fn refusal(failure: Failure) -> Refusal {
-    match failure {
-        Failure::NoBoxedAnswer => (Reason::NO_BOXED_ANSWER, "no \\boxed{...} after the trace".to_string()),
-        Failure::WrongAnswer(detail) => (Reason::WRONG_ANSWER, detail),
-    }
-}
-
-/// A verification with the answer it compares with.
-enum Check<'a> {
-    None,
-    Math(&'a str),
-    Countdown(Vec<i64>, i64),
-}
-
-impl<'a> Check<'a> {
-    fn new(verify: Verify, answer: Option<&'a Answer>) -> Result<Self, Refusal> {
-        if verify == Verify::None {
-            return Ok(Check::None);
-        }
-        let missing = || (Reason::MISSING_ANSWER, "verification needs the known answer".to_string());
-        match (verify, answer.ok_or_else(missing)?) {
-            (Verify::Math, Answer::Text(text)) => Ok(Check::Math(text)),
-            (Verify::Math, other) => {
-                Err((Reason::WRONG_TYPE, format!("answer must be a string or number, found {}", describe(other))))
-            }
-            (_, Answer::Object(object)) => countdown_task(object),
-            (_, other) => Err((
-                Reason::WRONG_TYPE,
-                format!("answer must be an object with numbers and target, found {}", describe(other)),
-            )),
-        }
-    }
-
-    fn run(&self, response: &str, worker: &mut Worker) -> Result<(), Stop> {
-        match self {
-            Check::None => Ok(()),
-            Check::Math(gold) => {
-                let boxed = verify::boxed_answer(response).map_err(refusal)?;
-                let (verdict, by) = worker.math.verify(gold, boxed).map_err(Stop::Failed)?;
-                // A verdict from the cache is math-verify's: what is counted must not depend on the workers.
-                let who = if by == DecidedBy::FastPath { "fast_path" } else { "math_verify" };
-                let (how, refusal) = match verdict {
-                    Verdict::Equal => ("equal".to_string(), None),
-                    Verdict::Different => {
-                        let detail = format!("{} is not {}", verify::shown(boxed), verify::shown(gold));
-                        ("different".to_string(), Some((Reason::WRONG_ANSWER, detail)))
-                    }
-                    Verdict::Undecided(cause) => {
-                        let detail = format!("no verdict on {}: {}", verify::shown(boxed), cause.name());
-                        (format!("undecided_{}", cause.name()), Some((Reason::UNDECIDED, detail)))
-                    }
-                };
-                worker.decided = Some(format!("{who}_{how}"));
-                refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
-            }
-            Check::Countdown(numbers, target) => {
-                verify_countdown(response, numbers, *target).map_err(|failure| refusal(failure).into())
-            }
-        }
-    }
-}
-
-fn countdown_task(object: &Map<String, Value>) -> Result<Check<'static>, Refusal> {
-    let wrong = |what: &str| (Reason::WRONG_TYPE, format!("answer.{what}"));
-    let target = object.get("target").and_then(Value::as_i64).ok_or_else(|| wrong("target must be an integer"))?;
-    let numbers = object.get("numbers").and_then(Value::as_array);
-    let numbers = numbers.ok_or_else(|| wrong("numbers must be a list of integers"))?;
-    let numbers: Option<Vec<i64>> = numbers.iter().map(Value::as_i64).collect();
-    Ok(Check::Countdown(numbers.ok_or_else(|| wrong("numbers must hold integers only"))?, target))
-}
-
-fn describe(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Text(_) => "a string or number",
-        Answer::Object(_) => "an object",
-        Answer::Other(kind) => kind,
-    }
+fn judge(finding: Finding) -> Result<(), Refusal> {
+    Err(match finding {
+        Finding::Right => return Ok(()),
+        Finding::NoBox => (Reason::NO_BOXED_ANSWER, "no \\boxed{...} after the trace".to_string()),
+        Finding::Wrong(detail) => (Reason::WRONG_ANSWER, detail),
+        Finding::Undecided(detail) => (Reason::UNDECIDED, detail),
+    })
 }

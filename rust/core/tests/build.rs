@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use megatron_sft_core::build::{build_shards as build_with, Status};
 use megatron_sft_core::config::{
-    BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns, Verify,
+    BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns,
 };
 use megatron_sft_core::tokenizer::ChatTokenizer;
 use megatron_sft_core::{Error, Result};
@@ -42,7 +42,7 @@ fn config(folder: &TempDir, rows: &str, workers: usize) -> BuildConfig {
         recipe: Recipe {
             max_length: 10,
             over_length: OverLength::Reject,
-            verify: Verify::None,
+            verify: "none".to_string(),
             math_cpu_seconds: 1.0,
             stop_token: None,
             seed: 0,
