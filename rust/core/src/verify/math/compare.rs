@@ -149,14 +149,16 @@ fn compare_collections_of(gold: &Value, found: &Value) -> Decision {
     let (Value::Relation { terms: left, ops }, Value::Relation { terms: right, ops: others }) = (gold, found) else {
         return Decision::Unknown;
     };
-    let (Value::Set(one), Value::Set(other)) = (&left[1], &right[1]) else { return Decision::Unknown };
-    if ops[0] != '=' || others[0] != '=' || !matches!((&left[0], &right[0]), (Value::Expr(_), Value::Expr(_))) {
+    let (one, other) = (&left[1], &right[1]);
+    let collections = !matches!(one, Value::Expr(_) | Value::Relation { .. }) && other.expr().is_none();
+    if !collections || ops[0] != '=' || others[0] != '=' || !matches!((&left[0], &right[0]), (Value::Expr(_), Value::Expr(_))) {
         return Decision::Unknown;
     }
-    let sides = [compare(&left[0], &right[0]), as_sets(one, other)];
+    let sides = [compare(&left[0], &right[0]), compare(one, other)];
     if sides.contains(&Decision::Different) {
         return Decision::Different;
     }
+    let (Value::Set(one), Value::Set(other)) = (one, other) else { return Decision::Unknown };
     let same = left[0] == right[0] && one.len() == other.len() && !repeats(one) && !repeats(other);
     if same && one.iter().all(|element| other.contains(element)) { Decision::Equal } else { Decision::Unknown }
 }

@@ -109,7 +109,7 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Some(Token::Function(_)) => functions,
             Some(Token::Command(name)) => {
-                matches!(*name, "frac" | "infty" | "lfloor") || functions && *name == "sqrt"
+                matches!(*name, "frac" | "infty" | "lfloor" | "lceil") || functions && *name == "sqrt"
             }
             Some(Token::Letter('e')) => functions,
             Some(Token::Sign(sign)) => matches!(sign, '(' | '{' | '['),
@@ -153,6 +153,7 @@ impl<'a> Parser<'a> {
         let exponent = match self.peek()? {
             Token::Number(_) | Token::Percent(_) | Token::Letter('E') => self.simple()?,
             Token::Letter('e') => return None,
+            Token::Letter('I') => return None,
             Token::Letter(_) | Token::Symbol(_) | Token::Accent(..) => {
                 let name = self.base_name()?;
                 self.symbol(&name)
@@ -212,7 +213,8 @@ impl<'a> Parser<'a> {
                 self.at += 1;
                 Some(Node::Symbol { name: "e".to_string(), real: self.real })
             }
-            Token::Letter('I') => None,
+            // The imaginary unit, unless it is the name of a function.
+            Token::Letter('I') if !matches!(self.tokens.get(self.at + 1), Some(Token::Sign('('))) => None,
             Token::Differential(letter) => {
                 self.at += 1;
                 Some(Node::Symbol { name: format!("d{letter}"), real: self.real })
@@ -233,10 +235,11 @@ impl<'a> Parser<'a> {
     fn command(&mut self, name: &str) -> Option<Node> {
         match name {
             "infty" => Some(Node::Infinity { negative: false }),
-            "lfloor" => {
+            "lfloor" | "lceil" => {
+                let (close, function) = if name == "lfloor" { ("rfloor", "floor") } else { ("rceil", "ceiling") };
                 let inner = self.expr()?;
-                (self.peek() == Some(&Token::Command("rfloor"))).then(|| self.at += 1)?;
-                Some(Node::Call("floor".to_string(), vec![inner]))
+                (self.peek() == Some(&Token::Command(close))).then(|| self.at += 1)?;
+                Some(Node::Call(function.to_string(), vec![inner]))
             }
             "sqrt" => {
                 let mut exponent = BigRational::new(1.into(), 2.into());
@@ -320,6 +323,9 @@ impl<'a> Parser<'a> {
         if let Some(arguments) = self.call_arguments()? {
             return power.is_none().then(|| Node::Call(format!("f:{name}"), arguments));
         }
+        if name.starts_with('I') {
+            return None;
+        }
         let symbol = self.symbol(&name);
         Some(match power {
             Some(power) => symbol.to_the(power),
@@ -331,7 +337,7 @@ impl<'a> Parser<'a> {
         let token = self.peek()?;
         self.at += 1;
         Some(match token {
-            Token::Letter(letter) if *letter != 'I' => letter.to_string(),
+            Token::Letter(letter) => letter.to_string(),
             Token::Symbol(name) => (*name).to_string(),
             Token::Accent("text" | "mbox", text, _) => {
                 let text: String = text.chars().filter(|c| !matches!(c, ' ' | '(' | ')')).collect();
@@ -402,13 +408,20 @@ impl<'a> Parser<'a> {
         if self.sees(',') {
             return None;
         }
-        let atom = match &self.tokens[first_token..self.at] {
+        let inner = &self.tokens[first_token..self.at];
+        let atom = match inner {
             [Token::Command(name)] => *name == "infty",
-            [Token::Function(_)] => false,
-            [Token::Letter('e')] => false,
+            [Token::Function(_) | Token::Letter('e')] => false,
             [_] => true,
             // x_1, x^2 and the like are atoms too.
-            [Token::Letter(_) | Token::Symbol(_) | Token::Number(_), Token::Sign('_' | '^'), ..] => return None,
+            [Token::Letter('e'), ..] => false,
+            [Token::Letter(_) | Token::Symbol(_) | Token::Number(_) | Token::Accent(..), Token::Sign('_' | '^'), ..] => {
+                let mut alone = Parser::new(inner, self.real);
+                if alone.simple().is_some() && alone.at == inner.len() {
+                    return None;
+                }
+                false
+            }
             _ => false,
         };
         if atom && self.sees(close) {

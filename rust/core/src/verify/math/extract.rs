@@ -59,14 +59,15 @@ pub(super) enum Fallback<'a> {
 ///
 /// Numbers are looked for behind white space and behind "=", and the last one counts. `answer` is the whole content.
 pub(super) fn fallback(answer: &str) -> Option<Fallback<'_>> {
-    // Dollar signs and brackets with a backslash begin LaTeX.
-    if ["$", "\\(", "\\[", "**"].iter().any(|mark| answer.contains(mark)) || answer.contains(" [") {
+    // Dollar signs and brackets with a backslash begin LaTeX; an escaped dollar sign does not.
+    let dollars = answer.match_indices('$').any(|(at, _)| !answer[..at].ends_with('\\'));
+    if dollars || ["\\(", "\\[", "**"].iter().any(|mark| answer.contains(mark)) || answer.contains(" [") {
         return None;
     }
-    let simple = |c: char| c.is_ascii_digit() || c == '-';
-    if answer.match_indices("\\frac{").any(|(at, command)| answer[at + command.len()..].starts_with(simple)) {
+    if answer.match_indices("\\frac{").any(|(at, command)| simple_fraction(&answer[at + command.len()..])) {
         return (answer.matches("\\frac").count() == 1).then_some(Fallback::Some);
     }
+    let simple = |c: char| c.is_ascii_digit() || c == '-';
     // Powers of powers may be more than a calculation.
     let calculation = || (!answer.contains('^')).then_some(Fallback::Some);
     let mut found = Fallback::Nothing;
@@ -81,6 +82,15 @@ pub(super) fn fallback(answer: &str) -> Option<Fallback<'_>> {
         }
     }
     Some(found)
+}
+
+/// Whether `rest` goes on as `1}{2}`: a fraction of two numbers is looked for anywhere.
+fn simple_fraction(rest: &str) -> bool {
+    let mut parts = rest.splitn(3, '}');
+    let number = |part: Option<&str>| {
+        part.is_some_and(|part| part.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b',')))
+    };
+    number(parts.next()) && number(parts.next().and_then(|part| part.strip_prefix('{')))
 }
 
 /// The number that a text begins with, if it is plainly one: no separators, no percent sign, no calculation.
@@ -101,7 +111,9 @@ fn number(text: &str) -> Option<&str> {
     let percent = rest.trim_start().starts_with(['%', 'p', 'P']);
     // A calculation goes on over digits, points, white space and operators.
     let run = rest.find(|c: char| !(c.is_ascii_digit() || c.is_ascii_whitespace() || ".+-*/^()".contains(c)));
-    let calculation = rest[..run.unwrap_or(rest.len())].contains(['+', '-', '*', '/', '^', '(', ')']);
+    // It needs something behind its operator.
+    let run = &rest[..run.unwrap_or(rest.len())];
+    let calculation = run[..run.len().saturating_sub(1)].contains(['+', '-', '*', '/', '^', '(', ')']);
     (!separated && !percent && !calculation).then_some(&text[..length])
 }
 

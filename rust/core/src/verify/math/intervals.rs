@@ -36,7 +36,8 @@ fn compare_with_elements(interval: &Interval, whole: &Value, other: &Value, inte
         Value::Set(elements) | Value::Tuple(elements) => elements.as_slice(),
         single => std::slice::from_ref(single),
     };
-    let repeated = elements.iter().enumerate().any(|(at, element)| elements[..at].contains(element));
+    let in_set = matches!(other, Value::Set(_));
+    let repeated = in_set && elements.iter().enumerate().any(|(at, element)| elements[..at].contains(element));
     if repeated || elements.is_empty() {
         return Decision::Unknown;
     }
@@ -71,6 +72,18 @@ struct Stretch {
 /// Compares where at least one side is a union: as sets of real numbers.
 pub(super) fn compare_unions(gold: &Value, found: &Value) -> Decision {
     if matches!(gold, Value::Tuple(_)) || matches!(found, Value::Tuple(_)) {
+        return Decision::Different;
+    }
+    // No finite set is a union with an interval in it.
+    let endless = |value: &Value| match value {
+        Value::Union(parts) => parts.iter().any(|part| matches!(part, Value::Interval(_))),
+        _ => false,
+    };
+    let finite = |value: &Value| match value {
+        Value::Set(elements) => elements.iter().all(|element| element.expr().is_some()),
+        other => other.expr().is_some(),
+    };
+    if endless(gold) && finite(found) || finite(gold) && endless(found) {
         return Decision::Different;
     }
     let (Some(left), Some(right)) = (stretches(gold), stretches(found)) else { return Decision::Unknown };

@@ -273,7 +273,7 @@ mod tests {
             (r"\left( 3, \frac{\pi}{2} \right)", Some(r"( 3, \frac{\pi}{2} )")),
             (r"\left. x \right|", None),
             (r"10{,}000", Some("10,000")),
-            (r"1 \text{ and } 2", Some("1,2")),
+            (r"1 \text{ and } 2", Some("1, 2")),
             ("1, and 2", Some("1, 2")),
             ("odd or even", Some("odd , even")),
             (r"\$5", Some("5")),

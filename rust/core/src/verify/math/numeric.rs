@@ -123,6 +123,10 @@ fn call(name: &str, arguments: &[Node], seed: u64) -> Option<f64> {
         "arccos" => value.acos(),
         "arctan" => value.atan(),
         "exp" => value.exp(),
+        // Beside a step the value is certain.
+        "floor" | "ceiling" if (value - value.round()).abs() > 1e-6 => {
+            if name == "floor" { value.floor() } else { value.ceil() }
+        }
         "log" if value > 0.0 => value.ln() / evaluate(arguments.get(1)?, seed)?.ln(),
         _ => match name.strip_prefix("f:") {
             // An unknown function: some number for every argument.

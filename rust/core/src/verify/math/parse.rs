@@ -234,16 +234,22 @@ impl Parser<'_> {
         !self.tokens.contains(&Token::Command("pm"))
     }
 
-    /// Sets with `\cup` between them.
+    /// Sets with `\cup` between them. A tuple there, such as an interval whose ends are in the wrong order, is a set.
     fn union(&mut self) -> Option<Value> {
         let mut parts = vec![self.set_atom()?];
         while self.peek() == Some(&Token::Command("cup")) {
             self.at += 1;
             parts.push(self.set_atom()?);
         }
-        // A tuple in a union becomes a set.
-        let sets = parts.iter().all(|part| matches!(part, Value::Set(_)) || matches!(part, Value::Interval(i) if !i.symbolic));
-        (parts.len() > 1 && sets).then_some(Value::Union(parts))
+        for part in &mut parts {
+            match part {
+                Value::Tuple(elements) => *part = Value::Set(std::mem::take(elements)),
+                Value::Interval(interval) if interval.symbolic => return None,
+                Value::Set(_) | Value::Interval(_) => {}
+                _ => return None,
+            }
+        }
+        (parts.len() > 1).then_some(Value::Union(parts))
     }
 }
 
@@ -266,8 +272,13 @@ fn pair(low: Node, high: Node, low_open: bool, high_open: bool, real: bool) -> O
         return None;
     }
     if same || right < left {
-        let tuple = low_open && high_open || !same && !low_open && !high_open;
-        return tuple.then(|| Value::Tuple(vec![Value::Expr(low), Value::Expr(high)]));
+        return Some(match (low_open, high_open) {
+            (true, true) => Value::Tuple(vec![Value::Expr(low), Value::Expr(high)]),
+            (false, false) if same => Value::Set(vec![Value::Expr(low)]),
+            (false, false) => Value::Tuple(vec![Value::Expr(low), Value::Expr(high)]),
+            // Half open, it is empty.
+            _ => Value::Set(Vec::new()),
+        });
     }
     // An infinite end is open, whatever its bracket.
     let (low_open, high_open) = (low_open || left.is_infinite(), high_open || right.is_infinite());

@@ -30,17 +30,17 @@ pub(super) enum Token<'a> {
     Period,
 }
 
-const GREEK: [&str; 31] = [
+const GREEK: [&str; 35] = [
     "alpha", "beta", "delta", "Delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "Theta", "vartheta", "iota",
     "kappa", "lambda", "Lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "Sigma", "tau", "phi", "Phi", "varphi", "chi",
-    "psi", "omega", "Omega", "prime",
+    "psi", "omega", "Omega", "prime", "angle", "triangle", "ell", "hbar",
 ];
 const FUNCTIONS: [&str; 12] =
     ["sin", "cos", "tan", "csc", "sec", "cot", "ln", "log", "arcsin", "arccos", "arctan", "exp"];
-const COMMANDS: [&str; 10] =
-    ["sqrt", "frac", "binom", "infty", "cup", "in", "pm", "emptyset", "lfloor", "rfloor"];
+const COMMANDS: [&str; 12] =
+    ["sqrt", "frac", "binom", "infty", "cup", "in", "pm", "emptyset", "lfloor", "rfloor", "lceil", "rceil"];
 const SPACES: [&str; 2] = ["quad", "qquad"];
-const ACCENTS: [&str; 6] = ["text", "mbox", "vec", "hat", "bar", "overline"];
+const ACCENTS: [&str; 9] = ["text", "mbox", "vec", "hat", "bar", "overline", "dot", "ddot", "tilde"];
 /// Words that are tokens of their own although they have no backslash.
 const WORDS: [&str; 24] = [
     "arsinh", "arcsinh", "arcosh", "arccosh", "artanh", "arctanh", "gcd", "lcm", "floor", "ceil", "eye", "zeros", "ones",
@@ -125,8 +125,9 @@ fn command(rest: &str) -> Lexed<'_> {
         let spaces = usize::from(after.starts_with(' '));
         let content = after[spaces..].strip_prefix('{')?;
         let end = content.find('}')?;
-        // A brace or command in the braces ends the accent early; nothing good comes of that.
-        if content[..end].contains(['{', '\\']) {
+        // A brace in the braces ends the accent early; nothing good comes of that.
+        let text = matches!(name, "text" | "mbox");
+        if content[..end].contains('{') || text && content[..end].contains('\\') {
             return None;
         }
         let total = 1 + length + spaces + 1 + end + 1;
