@@ -8,7 +8,7 @@ import pytest
 
 from megatron_sft.data.packing import PackedRows, RowCost, pack_rows, plan_rows
 from megatron_sft.errors import DataError
-from megatron_sft.workbench.bench_packing import trace_lengths
+from megatron_sft.workbench.bench.packing import trace_lengths
 
 COST = RowCost(hidden_size=64)
 

@@ -1,12 +1,11 @@
-"""How well and how fast samples are packed: ours against next fit and, where `trl` is installed, TRL's packing.
+"""`tools/bench packing`: how well and how fast samples are packed: ours against next fit and, where `trl` is installed, TRL's packing.
 
 Lengths are drawn from a log-normal distribution; what is above the longest sample is drawn again. Fill is real tokens /
 (rows x seq_length), before rows are added to make their number a multiple of the ranks.
 """
 
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +59,12 @@ class Packer:
     """Left out above so many tokens at once, for memory."""
 
 
-def main(config: BenchPackingConfig) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand; returns the exit status."""
+    return cli.run(BenchPackingConfig, run, prog="bench packing", argv=argv)
+
+
+def run(config: BenchPackingConfig) -> None:
     """Print one table per spread."""
     packers, skipped = find_packers()
     for sigma in config.sigmas:
@@ -186,7 +190,3 @@ def trl_packer() -> Packer:
         return len(trl.pack_dataset(dataset, capacity, strategy="bfd", map_kwargs=options))
 
     return Packer(name=f"trl {trl.__version__} bfd", num_rows=num_rows, max_tokens=1e9)
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(BenchPackingConfig, main, prog="bench_packing"))
