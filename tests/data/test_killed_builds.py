@@ -21,14 +21,18 @@ NUM_KILLS = int(os.environ.get("MEGATRON_SFT_KILLS", "5"))
 """How often a build is killed; more find rarer mistakes."""
 SEED = int(os.environ.get("MEGATRON_SFT_KILLS_SEED", "0"))
 """Decides when."""
-MEGABYTES = float(os.environ.get("MEGATRON_SFT_KILLS_MEGABYTES", "6"))
+MEGABYTES = float(os.environ.get("MEGATRON_SFT_KILLS_MEGABYTES", "12"))
 """Size of the corpus: a build should take seconds, not tenths."""
 
 
-def start(inputs: list[Path], output: Path, tokenizer: Path, workers: int) -> "subprocess.Popen[bytes]":
+def start(
+    inputs: list[Path], output: Path, tokenizer: Path, workers: int, select: str = "all"
+) -> "subprocess.Popen[bytes]":
     command = [
         sys.executable, "-m", "megatron_sft.data.build_shards", *map(str, inputs), "--output", str(output),
         "--tokenizer", str(tokenizer), "--max-length", "20000", "--verify", "countdown", "--workers", str(workers),
+        # Small shards: a build that is killed has something to go on with.
+        "--shard-tokens", "100000", "--select", select,
     ]  # fmt: skip
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -51,28 +55,34 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+@pytest.mark.parametrize("select", ["all", "random-correct"])
 def test_a_build_killed_many_times_ends_like_one_that_was_not(
-    inputs: list[Path], tiny_tokenizer: Path, tmp_path: Path
+    select: str, inputs: list[Path], tiny_tokenizer: Path, tmp_path: Path
 ) -> None:
     started = time.monotonic()
-    finish(start(inputs, tmp_path / "whole", tiny_tokenizer, 2))
+    finish(start(inputs, tmp_path / "whole", tiny_tokenizer, 2, select))
     duration = time.monotonic() - started
     expected = folder_bytes(tmp_path / "whole")
     assert MANIFEST_FILE in expected and ShardReader(tmp_path / "whole", verify=True).num_samples > 100
 
-    rng, output, num_killed = random.Random(SEED), tmp_path / "killed", 0
+    rng, output, num_killed, num_resumed = random.Random(SEED), tmp_path / "killed", 0, 0
     for attempt in range(NUM_KILLS):
-        process = start(inputs, output, tiny_tokenizer, rng.choice([1, 2, 3]))
+        num_resumed += has_finished_work(output)
+        process = start(inputs, output, tiny_tokenizer, rng.choice([1, 2, 3]), select)
         # Now and then so late that the build may be over: then the next one begins anew.
         time.sleep(rng.uniform(0, 1.1 * duration))
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         num_killed += process.returncode == -signal.SIGKILL
         if (output / MANIFEST_FILE).exists():
+            # Complete, but for what the next call tidies away.
+            finish(start(inputs, output, tiny_tokenizer, 2, select))
             assert folder_bytes(output) == expected, f"seed {SEED}, attempt {attempt}: wrong bytes beside a manifest"
             shutil.rmtree(output)
+    print(f"{num_killed} killed, {num_resumed} times with something to go on with")
     assert num_killed > 0 or NUM_KILLS == 0
-    finish(start(inputs, output, tiny_tokenizer, 2))
+    assert num_resumed > 0 or NUM_KILLS < 10
+    finish(start(inputs, output, tiny_tokenizer, 2, select))
     assert folder_bytes(output) == expected, f"seed {SEED}, {NUM_KILLS} kills"
 
 
@@ -100,6 +110,11 @@ def test_a_build_killed_at_each_new_file_ends_like_one_that_was_not(
         finish(start(inputs, output, tiny_tokenizer, 2))
     assert len(seen) >= 2
     assert folder_bytes(output) == expected
+
+
+def has_finished_work(folder: Path) -> bool:
+    """Whether an unfinished build left a complete shard or a piece of its spool."""
+    return any(folder.glob("samples-*.idx.partial")) or any(folder.glob("spool/*.done"))
 
 
 def names_in(folder: Path) -> frozenset[str]:
