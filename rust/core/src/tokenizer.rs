@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::template::ChatTemplate;
 
 mod engine;
+mod sentencepiece;
 
 use engine::Engine;
 
@@ -46,7 +47,7 @@ pub struct ChatTokenizer {
 }
 
 impl ChatTokenizer {
-    /// Loads `tokenizer.json` (or `tokenizer.json.gz`), `tokenizer_config.json`, the chat template
+    /// Loads `tokenizer.json` (or `tokenizer.json.gz`, or a SentencePiece `tokenizer.model`), `tokenizer_config.json`, the chat template
     /// (`chat_template.jinja`, else the key `chat_template`) and, where there is one, `generation_config.json`.
     ///
     /// Fails with [`Error::Tokenizer`] when a part is missing or two parts contradict each other.
@@ -147,15 +148,19 @@ fn read_tokenizer_json(folder: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let plain = folder.join("tokenizer.json");
     let compressed = folder.join("tokenizer.json.gz");
+    let sentencepiece = folder.join("tokenizer.model");
     if plain.is_file() {
         let mut file = File::open(&plain).map_err(Error::io(&plain, "open"))?;
         file.read_to_end(&mut bytes).map_err(Error::io(&plain, "read"))?;
     } else if compressed.is_file() {
         let file = File::open(&compressed).map_err(Error::io(&compressed, "open"))?;
         GzDecoder::new(file).read_to_end(&mut bytes).map_err(Error::io(&compressed, "decompress"))?;
+    } else if sentencepiece.is_file() {
+        let model = std::fs::read(&sentencepiece).map_err(Error::io(&sentencepiece, "read"))?;
+        return sentencepiece::to_tokenizer_json(&model).map_err(|problem| Error::tokenizer(&sentencepiece, problem));
     } else {
         let remedy =
-            "has neither tokenizer.json nor tokenizer.json.gz; load it with transformers and save_pretrained()";
+            "has neither tokenizer.json, tokenizer.json.gz nor tokenizer.model; load it with transformers and save_pretrained()";
         return Err(Error::tokenizer(folder, remedy));
     }
     Ok(bytes)
