@@ -103,7 +103,9 @@ class MathVerifier:
     after which it is given up in any case.
     """
 
-    def __new__(cls, command: list[str], cpu_seconds: float = 10.0, wall_seconds: float | None = None) -> MathVerifier: ...
+    def __new__(
+        cls, command: list[str], cpu_seconds: float = 10.0, wall_seconds: float | None = None
+    ) -> MathVerifier: ...
     def verify(
         self, gold: str, answer: str
     ) -> tuple[Literal["equal", "different", "undecided"], Literal["fast_path", "cache", "math_verify"], str]:
@@ -127,14 +129,12 @@ def verify_math(response: str, answer: str) -> tuple[bool, str]:
     Returns `(True, "")`, or False with `no_boxed_answer` or `wrong_answer: <why>`.
     """
 
-def build_shards(
-    config_json: str, tokenizer: ChatTokenizer, progress: Callable[[str], None] | None = None
-) -> str:
+def build_shards(config_json: str, tokenizer: ChatTokenizer, progress: Callable[[str], None] | None = None) -> str:
     """Build a shard folder; `config_json` holds the keys of `BuildConfig` in `rust/core/src/config.rs`.
 
-    `progress` is called about ten times a second with a status as JSON (`Status` in `rust/core/src/build/sink.rs`). What
-    it raises stops the build. Returns the manifest as JSON: of the new shards, or of equal ones that were there already;
-    with `run.part`, what was processed.
+    `progress` is called about ten times a second with a status as JSON (`Status` in `rust/core/src/build/sink.rs`).
+    What it raises stops the build. Returns the manifest as JSON: of the new shards, or of equal ones that were there
+    already; with `run.part`, what was processed.
 
     Raises:
         NativeError: for a bad option, tokenizer, input or output; the folder then holds no manifest.

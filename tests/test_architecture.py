@@ -43,6 +43,8 @@ ALLOWED_IN_EVALS = (
 )
 PACKAGES_OF_BASE_INSTALL = ("numpy", "tyro", "tokenizers", "math_verify")
 SKIPPED_FOLDERS = {".git", "target", "runs", "build", "dist", "__pycache__", "node_modules"}
+# What fuzzing leaves in `rust/fuzz`, which git ignores too.
+SKIPPED_FOLDERS |= {"corpus", "artifacts", "coverage"}
 
 
 def project_files() -> Iterator[Path]:

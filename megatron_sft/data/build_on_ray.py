@@ -16,7 +16,9 @@ from megatron_sft.errors import ConfigError
 def process_files(options: dict[str, Any], tokenizer: Path) -> None:
     """Process every input file of `options` (`build_shards.build_options`) on the cluster.
 
-    `tokenizer` is its folder, at the same place on every machine. Connects to the cluster that `RAY_ADDRESS` names, or starts one on this machine.
+    `tokenizer` is its folder, at the same place on every machine.
+
+    Connects to the cluster that `RAY_ADDRESS` names, or starts one on this machine.
 
     Raises:
         ConfigError: when Ray is not installed.

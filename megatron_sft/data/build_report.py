@@ -34,7 +34,8 @@ def print_plan(options: dict[str, Any], folder: Path, tokenizer: ChatTokenizer) 
 
 
 def _queries(recipe: dict[str, Any]) -> str:
-    return "" if recipe["num_queries"] is None else f", {recipe['num_queries']} queries drawn with seed {recipe['seed']}"
+    wanted = recipe["num_queries"]
+    return "" if wanted is None else f", {wanted} queries drawn with seed {recipe['seed']}"
 
 
 class ProgressReport:

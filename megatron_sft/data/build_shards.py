@@ -29,8 +29,8 @@ class FilterConfig:
     """Which rows the filters drop; docs/data-layer.md explains each one. Shares are from 0 to 1."""
 
     think: Literal["any", "required", "none", "off"] = "any"
-    """Think blocks: `any`, none or one complete block at the beginning; `required`, exactly one; `none`, no block; `off`,
-    not looked at."""
+    """Think blocks: `any`, none or one complete block at the beginning; `required`, exactly one; `none`, no block;
+    `off`, not looked at."""
     empty_answer: bool = True
     """Drop rows with nothing but white space after </think>."""
     max_loop_tokens: int | None = 512
@@ -82,10 +82,11 @@ class BuildShardsConfig:
     """Which assistant turns of a conversation are trained; `all` needs a template that repeats earlier turns word for
     word."""
     verify: str = "none"
-    """Check the last boxed answer after the trace: `math` against a string or number by math-verify's rules, `countdown`
-    against an object with numbers and target. Rows with a wrong answer are rejected."""
+    """Check the last boxed answer after the trace: `math` against a string or number by math-verify's rules,
+    `countdown` against an object with numbers and target. Rows with a wrong answer are rejected."""
     math_limit: float = 10.0
-    """Seconds of processor time that math-verify may take for one answer; beyond it the row is rejected as undecided."""
+    """Seconds of processor time that math-verify may take for one answer; beyond it the row is rejected as
+    undecided."""
     verify_report: bool = False
     """Print who decided about the answers: proofs of the native code, math-verify, or nobody within the limit."""
     select: Literal["all", "random-correct", "first-correct", "shortest-correct"] = "all"
@@ -243,7 +244,8 @@ def _columns(entries: tuple[str, ...], option: str) -> dict[str, str]:
     for entry in entries:
         name, _, column = entry.partition("=")
         if name not in names or not column or name in columns:
-            raise ConfigError(f"{option} {entry!r}: write FIELD=COLUMN, each field once, with one of {', '.join(names)}")
+            known = ", ".join(names)
+            raise ConfigError(f"{option} {entry!r}: write FIELD=COLUMN, each field once, with one of {known}")
         columns[name] = column
     return columns
 

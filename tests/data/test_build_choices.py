@@ -229,5 +229,6 @@ def test_queries_are_drawn_with_all_their_rows(tiny_tokenizer: Path, tmp_path: P
 def test_rows_without_a_query_id_are_grouped_by_their_prompt(tiny_tokenizer: Path, tmp_path: Path) -> None:
     rows = [{"prompt": p, "response": r} for p in ("a", "b") for r in ("x", "y", "z")]
     output = tmp_path / "out"
-    assert build(output, tiny_tokenizer, write_rows(tmp_path / "r.jsonl", rows), select="first-correct").num_samples == 2
+    reader = build(output, tiny_tokenizer, write_rows(tmp_path / "r.jsonl", rows), select="first-correct")
+    assert reader.num_samples == 2
     assert [line["line"] for line in rejects(output)] == [2, 3, 5, 6]

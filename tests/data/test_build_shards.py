@@ -419,7 +419,7 @@ def test_an_exception_in_the_progress_function_stops_the_build(tiny_tokenizer: P
 
     with pytest.raises(RuntimeError, match="enough"):
         build_shards(json.dumps(options), ChatTokenizer(tiny_tokenizer), progress)
-    assert calls[0]['bytes_total'] == rows.stat().st_size
+    assert calls[0]["bytes_total"] == rows.stat().st_size
     assert not output.exists()
     with pytest.raises(UserError, match="unknown field `surprise`"):
         build_shards(json.dumps(options | {"surprise": 1}), ChatTokenizer(tiny_tokenizer))

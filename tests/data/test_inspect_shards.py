@@ -24,12 +24,11 @@ HOSTILE = {"prompt": "clear \x1b[2J\x9b1m", "response": "[masked, 3 tokens]\n\u2
 def build(output: Path, tokenizer: Path, rows: list[Any], **options: Any) -> Path:
     source = output.with_suffix(".jsonl")
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    build_shards(
-        BuildShardsConfig(
-            inputs=(str(source),), output=output, tokenizer=tokenizer, max_length=200, keep_duplicates=True,
-            filters=FilterConfig(max_undecodable_share=None), **options,
-        )  # fmt: skip
-    )
+    config = BuildShardsConfig(
+        inputs=(str(source),), output=output, tokenizer=tokenizer, max_length=200, keep_duplicates=True,
+        filters=FilterConfig(max_undecodable_share=None), **options,
+    )  # fmt: skip
+    build_shards(config)
     return output
 
 

@@ -1,4 +1,4 @@
-"""`tools/bench packing`: how well and how fast samples are packed: ours against next fit and, where `trl` is installed, TRL's packing.
+"""`tools/bench packing`: how well and how fast samples are packed, beside next fit and, where installed, TRL's packing.
 
 Lengths are drawn from a log-normal distribution; what is above the longest sample is drawn again. Fill is real tokens /
 (rows x seq_length), before rows are added to make their number a multiple of the ranks.

@@ -42,8 +42,7 @@ impl OutputFolder {
         std::fs::create_dir_all(path).map_err(Error::io(path, "create the folder"))?;
         let handle = File::open(path).map_err(Error::io(path, "open the folder"))?;
         // Named in full: newer versions of Rust have a method of the same name.
-        let locked =
-            if shared { FileExt::try_lock_shared(&handle) } else { FileExt::try_lock_exclusive(&handle) };
+        let locked = if shared { FileExt::try_lock_shared(&handle) } else { FileExt::try_lock_exclusive(&handle) };
         if !locked.map_err(Error::io(path, "lock the folder"))? {
             return Err(Error::output(path, "another build is writing here; wait for it or choose another --output"));
         }
@@ -107,7 +106,15 @@ impl OutputFolder {
     pub fn create(&self, name: &str) -> Result<OutputFile> {
         let path = self.partial(name);
         let file = File::create(&path).map_err(Error::io(&path, "create"))?;
-        Ok(OutputFile { name: name.to_string(), path, file, buffer: Vec::new(), hash: Sha256::new(), size: 0, synced: 0 })
+        Ok(OutputFile {
+            name: name.to_string(),
+            path,
+            file,
+            buffer: Vec::new(),
+            hash: Sha256::new(),
+            size: 0,
+            synced: 0,
+        })
     }
 
     /// Goes on with a file of which `size` bytes count; more is cut off.
@@ -115,8 +122,7 @@ impl OutputFolder {
     /// Fails when the file is shorter.
     pub fn reopen(&self, name: &str, size: u64) -> Result<OutputFile> {
         let path = self.partial(name);
-        let mut file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io(&path, "open"))?;
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io(&path, "open"))?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         let mut left = size;
@@ -124,7 +130,8 @@ impl OutputFolder {
             let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let count = file.read(&mut buffer[..most]).map_err(Error::io(&path, "read"))?;
             if count == 0 {
-                let message = format!("is shorter than the {size} bytes that were written; start over with --overwrite");
+                let message =
+                    format!("is shorter than the {size} bytes that were written; start over with --overwrite");
                 return Err(Error::output(&path, message));
             }
             hash.update(&buffer[..count]);

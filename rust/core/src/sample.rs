@@ -168,10 +168,10 @@ impl<'a> Policy<'a> {
             worker.decided = judgement.decided;
             judge(judgement.finding)?;
         }
-        let query = fields.query_id.as_deref().map_or_else(
-            || xxh3_128(draft.rendered.as_bytes()),
-            |query| xxh3_128(query.as_bytes()),
-        );
+        let query = fields
+            .query_id
+            .as_deref()
+            .map_or_else(|| xxh3_128(draft.rendered.as_bytes()), |query| xxh3_128(query.as_bytes()));
         let content = content_hash(&draft.rendered, &fields.response);
         let near = self.recipe.near_duplicates.is_some();
         let signature = near.then(|| Signature::of(fields.question(), &fields.response).to_bytes().to_vec());
@@ -189,9 +189,9 @@ impl<'a> Policy<'a> {
     /// Joins, cuts and appends as the options say.
     fn transform(&self, fields: &mut Fields<'_>) -> Result<(), Refusal> {
         if let Some(joined) = &self.joined {
-            let response = joined.get(fields).ok_or_else(|| {
-                (Reason::NO_JOINED_RESPONSE, "no row of the --join files has this query".to_string())
-            })?;
+            let response = joined
+                .get(fields)
+                .ok_or_else(|| (Reason::NO_JOINED_RESPONSE, "no row of the --join files has this query".to_string()))?;
             fields.response = Cow::Owned(response.to_string());
         }
         if self.recipe.strip_think {

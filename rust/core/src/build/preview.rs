@@ -36,7 +36,8 @@ pub fn preview(config: &BuildConfig, tokenizer: &ChatTokenizer) -> Result<String
         }
     }
     let input_bytes: u64 = plan.inputs.iter().map(|input| input.size).sum();
-    Ok(json!({"rows": rows, "fingerprint": plan.fingerprint()?, "input_bytes": input_bytes, "sample": sample}).to_string())
+    Ok(json!({"rows": rows, "fingerprint": plan.fingerprint()?, "input_bytes": input_bytes, "sample": sample})
+        .to_string())
 }
 
 /// A sample of complete shards in the form of [`preview`]'s `sample`.

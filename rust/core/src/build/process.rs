@@ -38,12 +38,7 @@ pub(super) enum Outcome {
 }
 
 /// Fails only when a row cannot be judged at all.
-pub(super) fn process(
-    chunk: &Chunk,
-    columns: &Columns,
-    policy: &Policy<'_>,
-    worker: &mut Worker,
-) -> Result<Processed> {
+pub(super) fn process(chunk: &Chunk, columns: &Columns, policy: &Policy<'_>, worker: &mut Worker) -> Result<Processed> {
     // Traces have about 2.5 bytes a token; a wrong guess costs a copy.
     let mut ids = Vec::with_capacity(chunk.weight() / 2);
     let (mut rows, mut failure) = (Vec::new(), None);

@@ -29,9 +29,8 @@ impl Selection {
             return Some((Reason::QUERY_NOT_DRAWN, "the query was not drawn by --num-queries".to_string()));
         }
         let chosen = self.chosen.as_ref()?.get(&sample.query)?;
-        (*chosen != number).then(|| {
-            (Reason::NOT_SELECTED, "another response to the same query was selected".to_string())
-        })
+        (*chosen != number)
+            .then(|| (Reason::NOT_SELECTED, "another response to the same query was selected".to_string()))
     }
 }
 
@@ -62,8 +61,8 @@ pub(super) fn select(plan: &Plan<'_>) -> Result<Selection> {
         None => None,
         Some(wanted) => Some(draw_queries(best.keys().copied(), wanted, recipe.seed)?),
     };
-    let chosen = (recipe.select != Select::All)
-        .then(|| best.into_iter().map(|(query, (_, number))| (query, number)).collect());
+    let chosen =
+        (recipe.select != Select::All).then(|| best.into_iter().map(|(query, (_, number))| (query, number)).collect());
     Ok(Selection { chosen, drawn })
 }
 
@@ -75,7 +74,8 @@ fn draw_queries(queries: impl Iterator<Item = u128>, wanted: u64, seed: u64) -> 
     let mut ranked: Vec<(u128, u128)> = queries.map(|query| (draw(seed, query), query)).collect();
     if (ranked.len() as u64) < wanted {
         let found = ranked.len();
-        let message = format!("--num-queries {wanted}, but only {found} queries have a row that may be kept; ask for fewer");
+        let message =
+            format!("--num-queries {wanted}, but only {found} queries have a row that may be kept; ask for fewer");
         return Err(Error::Config(message));
     }
     ranked.sort_unstable();

@@ -90,9 +90,7 @@ fn assign<'de>(fields: &mut RawFields<'de>, mask: Mask, raw: &'de RawValue) -> R
     if mask.0 & RESPONSE != 0 {
         fields.response = serde_json::from_str(raw.get())?;
     }
-    for (bit, field) in
-        [(MESSAGE, &mut fields.message), (ID, &mut fields.id), (QUERY_ID, &mut fields.query_id)]
-    {
+    for (bit, field) in [(MESSAGE, &mut fields.message), (ID, &mut fields.id), (QUERY_ID, &mut fields.query_id)] {
         if mask.0 & bit != 0 {
             *field = present(serde_json::from_str(raw.get())?);
         }

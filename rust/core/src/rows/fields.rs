@@ -113,9 +113,7 @@ fn messages(message: Option<Value>, prompt: Option<Text<'_>>, columns: &Columns)
         (Some(message), _) => check_messages(parsed(message), &columns.message),
         (None, Some(Text::Some(prompt))) => Ok(json!([{"role": "user", "content": prompt}])),
         (None, Some(Text::Other(kind))) => wrong_type(&columns.prompt, "a string", kind),
-        (None, None) => {
-            reject(Reason::MISSING_FIELD, format!("neither {} nor {}", columns.message, columns.prompt))
-        }
+        (None, None) => reject(Reason::MISSING_FIELD, format!("neither {} nor {}", columns.message, columns.prompt)),
     }
 }
 
@@ -153,8 +151,8 @@ fn check_messages(message: Value, column: &str) -> Result<Value, Rejection> {
 fn last_turn<'a>(messages: &mut Value, columns: &Columns) -> Result<Cow<'a, str>, Rejection> {
     let missing = || reject(Reason::MISSING_FIELD, format!("no {}", columns.response));
     let Value::Array(turns) = messages else { return missing() };
-    let is_answer = turns.len() > 1
-        && turns.last().and_then(|turn| turn.get("role")).and_then(Value::as_str) == Some("assistant");
+    let is_answer =
+        turns.len() > 1 && turns.last().and_then(|turn| turn.get("role")).and_then(Value::as_str) == Some("assistant");
     if !is_answer {
         return missing();
     }

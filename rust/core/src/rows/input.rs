@@ -84,13 +84,7 @@ fn inspect(path: &Path, absolute: &Path, root: &Path) -> Result<Input> {
     }
     let format = format_of(path)?;
     let name = absolute.strip_prefix(root).unwrap_or(absolute).to_string_lossy().into_owned();
-    Ok(Input {
-        path: path.to_path_buf(),
-        name,
-        format,
-        size: metadata.len(),
-        modified: modified(&metadata),
-    })
+    Ok(Input { path: path.to_path_buf(), name, format, size: metadata.len(), modified: modified(&metadata) })
 }
 
 fn modified(metadata: &Metadata) -> Option<SystemTime> {

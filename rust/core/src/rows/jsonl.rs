@@ -39,9 +39,7 @@ impl Blocks {
         let counted = Counted { file, consumed: Arc::clone(&consumed) };
         let mut reader: Box<dyn Read + Send> = match input.format {
             Format::JsonlGz => Box::new(MultiGzDecoder::new(counted)),
-            Format::JsonlZst => {
-                Box::new(zstd::Decoder::new(counted).map_err(|error| unreadable(&input.path, error))?)
-            }
+            Format::JsonlZst => Box::new(zstd::Decoder::new(counted).map_err(|error| unreadable(&input.path, error))?),
             _ => Box::new(counted),
         };
         if !plain {

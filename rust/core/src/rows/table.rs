@@ -40,14 +40,8 @@ impl Table {
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
             .map_err(|error| unreadable(&input.path, error))?;
         let num_rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let names = [
-            &columns.message,
-            &columns.prompt,
-            &columns.response,
-            &columns.answer,
-            &columns.id,
-            &columns.query_id,
-        ];
+        let names =
+            [&columns.message, &columns.prompt, &columns.response, &columns.answer, &columns.id, &columns.query_id];
         let projection = ProjectionMask::columns(builder.parquet_schema(), names.map(String::as_str));
         let batches = builder
             .with_projection(projection)

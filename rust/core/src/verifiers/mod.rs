@@ -77,7 +77,10 @@ pub fn find(name: &str) -> Result<Option<&'static dyn Verifier>> {
     let found = REGISTRY.iter().find(|verifier| verifier.name() == name).copied();
     if found.is_none() && name != "none" {
         let names: Vec<&str> = REGISTRY.iter().map(|verifier| verifier.name()).collect();
-        return Err(Error::Config(format!("--verify {name}: there is none of this name; use none, {}", names.join(", "))));
+        return Err(Error::Config(format!(
+            "--verify {name}: there is none of this name; use none, {}",
+            names.join(", ")
+        )));
     }
     Ok(found)
 }
