@@ -97,7 +97,9 @@ class MathVerifier:
     after which it is given up in any case.
     """
 
-    def __new__(cls, command: list[str], cpu_seconds: float = 10.0, wall_seconds: float | None = None) -> MathVerifier: ...
+    def __new__(
+        cls, command: list[str], cpu_seconds: float = 10.0, wall_seconds: float | None = None
+    ) -> MathVerifier: ...
     def verify(
         self, gold: str, answer: str
     ) -> tuple[Literal["equal", "different", "undecided"], Literal["fast_path", "cache", "math_verify"], str]:

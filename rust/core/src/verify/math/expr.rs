@@ -373,7 +373,9 @@ impl<'a> Parser<'a> {
                 Token::Letter(letter) => text.push(*letter),
                 Token::Number(number) => text.push_str(number),
                 Token::Accent(_, _, whole) => text.push_str(whole),
-                Token::Symbol(name) if !braced || text.is_empty() && self.tokens.get(self.at + 1) == Some(&Token::Sign('}')) => {
+                Token::Symbol(name)
+                    if !braced || text.is_empty() && self.tokens.get(self.at + 1) == Some(&Token::Sign('}')) =>
+                {
                     text.push_str(&format!("\\{name}"));
                 }
                 _ => return None,
@@ -396,7 +398,9 @@ impl<'a> Parser<'a> {
         let close = match self.peek() {
             Some(Token::Sign('(')) => ')',
             Some(Token::Sign('[')) => ']',
-            Some(Token::Sign('{')) if matches!(self.tokens.get(self.at + 1), Some(Token::Sign('(' | '['))) => return None,
+            Some(Token::Sign('{')) if matches!(self.tokens.get(self.at + 1), Some(Token::Sign('(' | '['))) => {
+                return None
+            }
             _ => return Some(None),
         };
         let begin = self.at;

@@ -156,6 +156,11 @@ impl Parser<'_> {
             elements.extend([Value::Expr(unary_minus(node.clone())), Value::Expr(node)]);
             return Some(());
         }
+        if self.peek() == Some(&Token::OpenMatrix) {
+            let matrix = self.matrix()?;
+            elements.push(matrix);
+            return self.ends_element().then_some(());
+        }
         let (begin, depth) = (self.at, self.depth);
         if let Some(set) = self.set_atom().filter(|_| self.ends_element()) {
             elements.push(set);
@@ -186,6 +191,28 @@ impl Parser<'_> {
             return None;
         }
         Some(())
+    }
+
+    fn matrix(&mut self) -> Option<Value> {
+        self.at += 1;
+        let mut rows = vec![Vec::new()];
+        loop {
+            rows.last_mut()?.push(self.expr()?);
+            let token = self.peek()?;
+            self.at += 1;
+            match token {
+                Token::Sign('&') => {}
+                Token::RowEnd if self.peek() == Some(&Token::CloseMatrix) => {
+                    self.at += 1;
+                    break;
+                }
+                Token::RowEnd => rows.push(Vec::new()),
+                Token::CloseMatrix => break,
+                _ => return None,
+            }
+        }
+        let columns = rows[0].len();
+        rows.iter().all(|row| row.len() == columns).then_some(Value::Matrix(rows))
     }
 
     fn ends_element(&self) -> bool {

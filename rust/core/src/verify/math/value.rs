@@ -17,12 +17,17 @@ pub(super) enum Node {
     /// The factor 1/100 of a percentage, which stays as it is.
     Hundredth,
     /// A symbol in lower case; symbols are real unless the text looks like a complex number.
-    Symbol { name: String, real: bool },
+    Symbol {
+        name: String,
+        real: bool,
+    },
     Pi,
     /// Euler's number.
     E,
     /// Infinity, or minus infinity.
-    Infinity { negative: bool },
+    Infinity {
+        negative: bool,
+    },
     Add(Vec<Node>),
     Mul(Vec<Node>),
     Pow(Box<Node>, Box<Node>),
@@ -154,8 +159,13 @@ pub(super) enum Value {
     Tuple(Vec<Value>),
     Interval(Box<Interval>),
     Union(Vec<Value>),
+    /// Rows of one length.
+    Matrix(Vec<Vec<Node>>),
     /// `terms[0] ops[0] terms[1] ...`, with the signs of `Token::Sign`.
-    Relation { terms: Vec<Value>, ops: Vec<char> },
+    Relation {
+        terms: Vec<Value>,
+        ops: Vec<char>,
+    },
 }
 
 /// An interval, or with `symbolic` a pair that may as well be a tuple: its order is not known.
