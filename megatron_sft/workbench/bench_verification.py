@@ -1,7 +1,7 @@
-"""Measures the verification of math answers: math-verify alone against the data layer's path, per second of processor time.
+"""Measures the verification of math answers: math-verify alone against the data layer's path, by processor time.
 
-Every pair is also a comparison of verdicts. Pairs that math-verify does not decide within a minute of processor time are
-listed apart and left out of both times.
+Every pair is also a comparison of verdicts. Pairs that math-verify does not decide within a minute of processor time
+are listed apart and left out of both times.
 """
 
 import json
@@ -73,7 +73,7 @@ def main(num_pairs: int = 20_000, seed: int = 1, shared: Path | None = None, sto
 
 
 def ask_data_layer(pairs: list[Pair]) -> tuple[dict[Pair, str], float, str]:
-    """Verdicts, seconds of processor time of this process and of the verifier's (its start included), and the report."""
+    """Verdicts, processor time of this process and of the verifier's (its start included), and the report."""
     before = _cpu_seconds()
     verifier = MathVerifier(SERVER)
     verdicts: dict[Pair, str] = {pair: verifier.verify(*pair)[0] for pair in pairs}

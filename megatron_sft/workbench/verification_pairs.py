@@ -1,4 +1,4 @@
-"""Pairs of a gold answer and a boxed one: from real model answers, and made from real gold answers by seeded changes."""
+"""Pairs of a gold answer and a boxed one: real answers of models, and gold answers with seeded changes."""
 
 import gzip
 import json
@@ -107,7 +107,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def made_gold(rng: random.Random) -> str:
     """An answer as textbooks have it, most often a number."""
-    number = lambda low=2, high=99: rng.randint(low, high)  # noqa: E731
+
+    def number(low: int = 2, high: int = 99) -> int:
+        return rng.randint(low, high)
+
     sign = rng.choice(["", "", "-"])
     shapes = [
         f"{sign}{number(0, 9)}",
@@ -244,6 +247,10 @@ def _with_other_sign(text: str) -> str:
 
 def _as_decimal(match: re.Match[str]) -> str:
     return f"{int(match[1]) / int(match[2]):.6g}" if int(match[2]) else match[0]
+
+
+def _sized(match: re.Match[str]) -> str:
+    return "\\left(" if match[0] == "(" else "\\right)"
 
 
 def _doubled(match: re.Match[str]) -> str:

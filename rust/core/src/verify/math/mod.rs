@@ -37,6 +37,7 @@ mod expr;
 mod expressions;
 mod extract;
 mod intervals;
+mod names;
 mod normalise;
 mod numeric;
 mod parse;

@@ -90,10 +90,10 @@ impl Node {
                 return Some(Node::Rational(above / below));
             }
         }
-        Some(Node::Mul(vec![self, other.to_the(Node::integer(-1))]))
+        Some(Node::Mul(vec![self, other.raised_to(Node::integer(-1))]))
     }
 
-    pub(super) fn to_the(self, exponent: Node) -> Node {
+    pub(super) fn raised_to(self, exponent: Node) -> Node {
         Node::Pow(Box::new(self), Box::new(exponent))
     }
 
