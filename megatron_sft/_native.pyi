@@ -87,17 +87,17 @@ def verify_countdown(response: str, numbers: list[int], target: int) -> tuple[bo
 def decide_math(gold: str, answer: str) -> Literal["equal", "different", "unknown"]:
     r"""What is proven about a gold answer and the content of a box, without math-verify; it takes microseconds.
 
-    `equal` and `different` are math-verify's verdicts, see `rust/core/src/verify/math/mod.rs`. An answer that is not proven
-    to be either is `unknown`.
+    `equal` and `different` are math-verify's verdicts, see `rust/core/src/verify/math/mod.rs`. An answer that is not
+    proven to be either is `unknown`.
     """
 
 @final
 class MathVerifier:
     """math-verify's verdicts: proven by `decide_math`, remembered, or given by a process that runs `command`.
 
-    `command` is a program that keeps to the protocol of `megatron_sft.data.math_verify_server`. It starts when it is first
-    needed and is killed when a pair takes too long; the next pair starts it anew. Calls from several threads wait for each
-    other.
+    `command` is a program that keeps to the protocol of `megatron_sft.data.math_verify_server`. It starts when it is
+    first needed and is killed when a pair takes too long; the next pair starts it anew. Calls from several threads wait
+    for each other.
 
     `cpu_seconds` is the processor time that a pair may take, `wall_seconds` (by default 3 * `cpu_seconds` + 5) the time
     after which it is given up in any case.

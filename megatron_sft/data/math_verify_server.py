@@ -4,13 +4,13 @@ r"""math-verify as a program of its own: JSON requests on standard input, JSON v
 
     {"ready": true}                                                          <- first line, or {"error": "..."}
     {"gold": "\\frac{1}{2}", "answer": "0.5", "cpu_seconds": 10.0}           -> one request
-    {"verdict": "equal", "detail": ""}                                       <- its verdict
+    {"verdict": "equal", "detail": "", "cpu_seconds": 0.004}                 <- its verdict, and the time that it took
 
 `Reference.compare` is the one definition of math-verify's verdict in this project: the data layer, the graders and the
-tests use it. math-verify's own alarms are off. In their place every request may use `cpu_seconds` of processor
-time and no more: the kernel then ends the process with SIGPROF, also in the middle of a power of big integers, where
-Python's own signal handlers would not run. So a verdict depends on the work it takes and not on how busy the machine is.
-The caller sees the end of the stream, counts the pair as undecided and starts the program anew.
+tests use it. math-verify's own alarms are off. In their place every request may use `cpu_seconds` of processor time and
+no more: the kernel then ends the process with SIGPROF, also in the middle of a power of big integers, where Python's
+own signal handlers would not run. So a verdict depends on the work it takes and not on how busy the machine is. The caller
+sees the end of the stream, counts the pair as undecided and starts the program anew.
 """
 
 import json
@@ -19,6 +19,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from typing import Any
 
 COMMAND = ("-m", "megatron_sft.data.math_verify_server")
@@ -103,9 +104,11 @@ def main() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, request["cpu_seconds"])
+        began = time.process_time()
         verdict, detail = reference.compare(request["gold"], request["answer"])
+        used = time.process_time() - began
         signal.setitimer(signal.ITIMER_PROF, 0)
-        _reply(verdicts, {"verdict": verdict, "detail": detail})
+        _reply(verdicts, {"verdict": verdict, "detail": detail, "cpu_seconds": used})
 
 
 def _reply(verdicts: Any, message: dict[str, Any]) -> None:

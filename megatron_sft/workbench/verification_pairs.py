@@ -1,4 +1,4 @@
-"""Pairs of a gold answer and a boxed one: from real model answers, and made from real gold answers by seeded changes."""
+"""Pairs of a gold answer and a boxed one: real answers of models, and gold answers with seeded changes."""
 
 import gzip
 import json
@@ -12,7 +12,14 @@ from megatron_sft._native import answer_text, last_boxed
 
 Pair = tuple[str, str]
 
-GOLD_FILES = ("math500.jsonl", "olympiadbench.jsonl.gz", "minerva_math.jsonl", "aime24.jsonl", "aime25.jsonl", "amc23.jsonl")
+GOLD_FILES = (
+    "math500.jsonl",
+    "olympiadbench.jsonl.gz",
+    "minerva_math.jsonl",
+    "aime24.jsonl",
+    "aime25.jsonl",
+    "amc23.jsonl",
+)
 MOST_WORD_PROBLEMS = 400
 """Answers of GSM8K among the golds: all are plain integers, and more of them would crowd out the rest."""
 
@@ -26,7 +33,9 @@ def make_pairs(num_pairs: int, seed: int, shared: Path | None) -> list[tuple[str
     real = sorted(set(real_pairs(shared))) if shared else []
     rng.shuffle(real)
     chosen = [("real", pair) for pair in real[: num_pairs * 2 // 5]]
-    golds = sorted({*(real_golds(shared) if shared else ()), *(made_gold(rng) for _ in range(max(50, num_pairs // 12)))})
+    golds = sorted(
+        {*(real_golds(shared) if shared else ()), *(made_gold(rng) for _ in range(max(50, num_pairs // 12)))}
+    )
     taken = {pair for _, pair in chosen}
     makers: list[tuple[str, Callable[[random.Random, str, list[str]], Pair]]] = [
         ("respelt", lambda rng, gold, _: (gold, respelt(rng, gold))),
@@ -98,7 +107,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def made_gold(rng: random.Random) -> str:
     """An answer as textbooks have it, most often a number."""
-    number = lambda low=2, high=99: rng.randint(low, high)  # noqa: E731
+
+    def number(low: int = 2, high: int = 99) -> int:
+        return rng.randint(low, high)
+
     sign = rng.choice(["", "", "-"])
     shapes = [
         f"{sign}{number(0, 9)}",
@@ -148,7 +160,9 @@ def respelt(rng: random.Random, gold: str) -> str:
         lambda text: re.sub(r"\\frac\{(\d)\}\{(\d)\}", r"\\frac\1\2", text),
         lambda text: re.sub(r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}", text),
         lambda text: re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", _as_decimal, text),
-        lambda text: text.replace("(", "\\left(").replace(")", "\\right)") if not re.search(r"\\left|\[", text) else text,
+        lambda text: (
+            text.replace("(", "\\left(").replace(")", "\\right)") if not re.search(r"\\left|\[", text) else text
+        ),
         lambda text: text.replace("\\left", "").replace("\\right", ""),
         lambda text: text.replace(", ", ",") if ", " in text else text.replace(",", ", "),
         lambda text: re.sub(r"(?<=[+=-])", " ", re.sub(r"(?=[+=-])", " ", text)),
@@ -162,11 +176,15 @@ def respelt(rng: random.Random, gold: str) -> str:
         lambda text: re.sub(r"^(-?\d+)$", r"\1.0", text),
         lambda text: re.sub(r"^(\d+)(\d{3})$", r"\1,\2", text),
         lambda text: re.sub(r"^(\d+)(\d{3})$", r"\1{,}\2", text),
-        lambda text: re.sub(r"^(-?\d+)$", lambda match: f"{match[1]} \\text{{ {rng.choice(['cm', 'units', 'dollars'])}}}", text),
+        lambda text: re.sub(
+            r"^(-?\d+)$", lambda match: f"{match[1]} \\text{{ {rng.choice(['cm', 'units', 'dollars'])}}}", text
+        ),
         lambda text: re.sub(r"^(-?\d+)$", rf"{rng.choice('xynk')}=\1", text),
         lambda text: re.sub(r"^([a-z])\s*=\s*(.+)$", r"\2", text),
         lambda text: text.replace("\\cdot", "\\times"),
-        lambda text: text.replace("^\\circ", "^{\\circ}") if "^\\circ" in text else text.replace("^{\\circ}", "^\\circ"),
+        lambda text: (
+            text.replace("^\\circ", "^{\\circ}") if "^\\circ" in text else text.replace("^{\\circ}", "^\\circ")
+        ),
         lambda text: text.replace("^\\circ", " \\text{ degrees}"),
         lambda text: re.sub(r"(\d+)\\sqrt\{(\d+)\}", lambda m: f"\\sqrt{{{int(m[1]) ** 2 * int(m[2])}}}", text),
         lambda text: re.sub(r"\\sqrt\{(\d)\}", r"\\sqrt\1", text),
@@ -229,6 +247,10 @@ def _with_other_sign(text: str) -> str:
 
 def _as_decimal(match: re.Match[str]) -> str:
     return f"{int(match[1]) / int(match[2]):.6g}" if int(match[2]) else match[0]
+
+
+def _sized(match: re.Match[str]) -> str:
+    return "\\left(" if match[0] == "(" else "\\right)"
 
 
 def _doubled(match: re.Match[str]) -> str:

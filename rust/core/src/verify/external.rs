@@ -147,7 +147,8 @@ impl ExternalVerifier {
             let command = self.command.join(" ");
             Error::Config(format!("the verifier program does not work: {problem}; to see more, run: {command}"))
         };
-        let (program, arguments) = self.command.split_first().ok_or_else(|| failed("no command is given".to_string()))?;
+        let (program, arguments) =
+            self.command.split_first().ok_or_else(|| failed("no command is given".to_string()))?;
         let mut child = Command::new(program)
             .args(arguments)
             // The order of sets in Python, and with it the time that sympy takes, is the same in every process.

@@ -26,6 +26,15 @@ pub(super) fn compare(gold: &Value, found: &Value) -> Decision {
         (Value::Relation { .. }, Value::Expr(_)) | (Value::Expr(_), Value::Relation { .. }) => Decision::Different,
         (Value::Relation { .. }, _) | (_, Value::Relation { .. }) => Decision::Unknown,
         (Value::Expr(gold), Value::Expr(found)) => compare_expressions(gold, found),
+        (Value::Matrix(gold), Value::Matrix(found)) => compare_matrices(gold, found),
+        (Value::Matrix(_), Value::Expr(_)) | (Value::Expr(_), Value::Matrix(_)) => Decision::Different,
+        (Value::Matrix(_), other) | (other, Value::Matrix(_)) => {
+            if is_plural(other) {
+                Decision::Different
+            } else {
+                Decision::Unknown
+            }
+        }
         (Value::Union(_), _) | (_, Value::Union(_)) => compare_unions(gold, found),
         (Value::Interval(_), _) | (_, Value::Interval(_)) => compare_intervals(gold, found),
         _ => compare_collections(gold, found),
@@ -47,6 +56,23 @@ fn sides<'a>(gold: &'a Value, found: &'a Value) -> Option<(&'a Value, &'a Value)
         (Some(inner), None) if is_assignment(gold) => Some((inner, found)),
         _ => Some((gold, found)),
     }
+}
+
+/// Element by element, as numbers: symbols have no names here.
+fn compare_matrices(gold: &[Vec<Node>], found: &[Vec<Node>]) -> Decision {
+    if gold.len() != found.len() || gold[0].len() != found[0].len() {
+        return Decision::Different;
+    }
+    let is_symbol = |node: &Node| matches!(node, Node::Symbol { .. });
+    let mut all = Decision::Equal;
+    for (gold, found) in gold.iter().flatten().zip(found.iter().flatten()) {
+        match compare_expressions(gold, found) {
+            Decision::Different if !is_symbol(gold) && !is_symbol(found) => return Decision::Different,
+            Decision::Equal if gold == found || !is_symbol(gold) && !is_symbol(found) => {}
+            _ => all = Decision::Unknown,
+        }
+    }
+    all
 }
 
 fn is_assignment(value: &Value) -> bool {
@@ -92,12 +118,13 @@ fn compare_relations(gold: &Value, found: &Value) -> Decision {
     };
     let negated = minus(&right);
     // A difference that is a lone symbol is compared by its spelling.
-    let spelt = [&left, &right].iter().any(|node| matches!(node, Node::Add(terms) if terms.contains(&Node::integer(0))));
+    let spelt =
+        [&left, &right].iter().any(|node| matches!(node, Node::Add(terms) if terms.contains(&Node::integer(0))));
     if !spelt && (sign == other && exact::equal(&left, &right) || flipped == other && exact::equal(&left, &negated)) {
         return Decision::Equal;
     }
     if sign == '=' && other == '=' {
-        if let Some(decision) = compare_functions(gold, found) {
+        if let Some(decision) = compare_functions(gold, found, &left, &right) {
             return decision;
         }
         return if on_one_curve(&left, &right) { Decision::Unknown } else { Decision::Different };
@@ -105,7 +132,11 @@ fn compare_relations(gold: &Value, found: &Value) -> Decision {
     // Inequalities are equal as they stand or flipped; solving them leads nowhere there.
     let apart = |other: &Node| (0..SAMPLES).any(|seed| differing(&left, other, seed));
     let differ = (sign != other || apart(&right)) && (flipped != other || apart(&negated));
-    if differ { Decision::Different } else { Decision::Unknown }
+    if differ {
+        Decision::Different
+    } else {
+        Decision::Unknown
+    }
 }
 
 /// Left side minus right side, and the sign between them.
@@ -126,22 +157,38 @@ fn differing(left: &Node, right: &Node, seed: u64) -> bool {
     }
 }
 
-/// `f(x) = ...` twice: an equation for an unknown function is not solved there, so the right sides decide.
-fn compare_functions(gold: &Value, found: &Value) -> Option<Decision> {
-    let (Value::Relation { terms: left, .. }, Value::Relation { terms: right, .. }) = (gold, found) else { return None };
-    let function = |value: &Value| match value {
-        Value::Expr(Node::Call(name, arguments)) if name.starts_with("f:") => {
-            arguments.iter().all(|part| matches!(part, Node::Symbol { real: true, .. }))
+/// `f(x) = ...` against another equation: one for an unknown function is not solved there, so it counts as it stands.
+///
+/// None where neither side is such an equation.
+fn compare_functions(gold: &Value, found: &Value, left: &Node, right: &Node) -> Option<Decision> {
+    let (Value::Relation { terms, .. }, Value::Relation { terms: others, .. }) = (gold, found) else { return None };
+    let unknown = |node: &Node| {
+        node.any(&|part| matches!(part, Node::Call(name, _) if name.starts_with("f:")) || !is_real(part))
+            || node.any(&|part| matches!(part, Node::Factorial(_)))
+    };
+    let is_function = |terms: &[Value]| match (&terms[0], &terms[1]) {
+        (Value::Expr(Node::Call(name, arguments)), Value::Expr(right)) => {
+            let plain = arguments.iter().all(|part| matches!(part, Node::Symbol { .. }) && is_real(part));
+            name.starts_with("f:") && plain && !unknown(right)
         }
         _ => false,
     };
-    let calls = |node: &Node| node.any(&|part| matches!(part, Node::Call(..) | Node::Factorial(_)) || !is_real(part));
-    let (left_side, right_side) = (left[1].expr()?, right[1].expr()?);
-    if !function(&left[0]) || left[0] != right[0] || calls(left_side) || calls(right_side) {
-        return None;
-    }
-    let apart = (0..SAMPLES).any(|seed| differing(left_side, right_side, seed));
-    Some(if apart { Decision::Different } else { Decision::Unknown })
+    let decided = match (is_function(terms), is_function(others)) {
+        (true, true) => true,
+        // Two equations without a solution count as equal: the other one must have some.
+        (true, false) => !unknown(right) && solvable(right),
+        (false, true) => !unknown(left) && solvable(left),
+        (false, false) => return None,
+    };
+    let apart = |other: &Node| (0..SAMPLES).any(|seed| differing(left, other, seed));
+    Some(if decided && apart(right) && apart(&minus(right)) { Decision::Different } else { Decision::Unknown })
+}
+
+/// Whether an expression is linear in one of its symbols.
+fn solvable(node: &Node) -> bool {
+    let mut names = Vec::new();
+    symbols(node, &mut names);
+    names.iter().any(|name| linear_root(node, 1, name).is_some())
 }
 
 /// `x = 1, 2` twice: there is no arithmetic with sets, so that the sets on the right decide.
@@ -151,7 +198,11 @@ fn compare_collections_of(gold: &Value, found: &Value) -> Decision {
     };
     let (one, other) = (&left[1], &right[1]);
     let collections = !matches!(one, Value::Expr(_) | Value::Relation { .. }) && other.expr().is_none();
-    if !collections || ops[0] != '=' || others[0] != '=' || !matches!((&left[0], &right[0]), (Value::Expr(_), Value::Expr(_))) {
+    if !collections
+        || ops[0] != '='
+        || others[0] != '='
+        || !matches!((&left[0], &right[0]), (Value::Expr(_), Value::Expr(_)))
+    {
         return Decision::Unknown;
     }
     let sides = [compare(&left[0], &right[0]), compare(one, other)];
@@ -160,7 +211,11 @@ fn compare_collections_of(gold: &Value, found: &Value) -> Decision {
     }
     let (Value::Set(one), Value::Set(other)) = (one, other) else { return Decision::Unknown };
     let same = left[0] == right[0] && one.len() == other.len() && !repeats(one) && !repeats(other);
-    if same && one.iter().all(|element| other.contains(element)) { Decision::Equal } else { Decision::Unknown }
+    if same && one.iter().all(|element| other.contains(element)) {
+        Decision::Equal
+    } else {
+        Decision::Unknown
+    }
 }
 
 /// False if a point that solves `gold = 0` is found not to solve `other = 0`.
@@ -168,9 +223,8 @@ fn compare_collections_of(gold: &Value, found: &Value) -> Decision {
 /// math-verify also solves both equations and compares the solutions, which cannot agree then. It takes two equations that
 /// it cannot solve for equal; so `gold` has to be linear in a symbol.
 fn on_one_curve(gold: &Node, other: &Node) -> bool {
-    let unsolvable = |node: &Node| {
-        node.any(&|part| matches!(part, Node::Factorial(_) | Node::Infinity { .. }) || !is_real(part))
-    };
+    let unsolvable =
+        |node: &Node| node.any(&|part| matches!(part, Node::Factorial(_) | Node::Infinity { .. }) || !is_real(part));
     if unsolvable(gold) || unsolvable(other) {
         return true;
     }
@@ -201,7 +255,9 @@ fn linear_root(node: &Node, seed: u64, name: &str) -> Option<f64> {
 fn symbols<'a>(node: &'a Node, names: &mut Vec<&'a str>) {
     match node {
         Node::Symbol { name, .. } if !names.contains(&name.as_str()) => names.push(name),
-        Node::Add(parts) | Node::Mul(parts) | Node::Call(_, parts) => parts.iter().for_each(|part| symbols(part, names)),
+        Node::Add(parts) | Node::Mul(parts) | Node::Call(_, parts) => {
+            parts.iter().for_each(|part| symbols(part, names))
+        }
         Node::Pow(base, exponent) => {
             symbols(base, names);
             symbols(exponent, names);
@@ -231,7 +287,9 @@ pub(super) fn compare_collections(gold: &Value, found: &Value) -> Decision {
         return if other.len() == empty.len() { Decision::Unknown } else { Decision::Different };
     }
     match (gold, found) {
-        (Value::Tuple(_), Value::Tuple(_) | Value::Expr(_)) | (Value::Expr(_), Value::Tuple(_)) => in_order(left, right),
+        (Value::Tuple(_), Value::Tuple(_) | Value::Expr(_)) | (Value::Expr(_), Value::Tuple(_)) => {
+            in_order(left, right)
+        }
         (Value::Tuple(_), _) if !repeats(right) => in_order(left, right),
         _ => as_sets(left, right),
     }
@@ -290,7 +348,11 @@ pub(super) fn as_sets(left: &[Value], right: &[Value]) -> Decision {
     }
     let (Some(left), Some(right)) = (sorted(left), sorted(right)) else { return Decision::Unknown };
     let same = left.iter().zip(&right).all(|(left, right)| compare(left, right) == Decision::Equal);
-    if same { Decision::Equal } else { Decision::Unknown }
+    if same {
+        Decision::Equal
+    } else {
+        Decision::Unknown
+    }
 }
 
 fn repeats(elements: &[Value]) -> bool {

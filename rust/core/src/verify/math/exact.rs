@@ -86,7 +86,8 @@ fn power(base: &Node, exponent: &Node) -> Option<(Polynomial, Polynomial)> {
         Node::Pow(..) | Node::Mul(_) | Node::Add(_) => base,
         other => other,
     };
-    if let Some(half) = (&exponent * BigRational::from_integer(2.into())).to_i64().filter(|_| exponent.denom() == &2.into())
+    if let Some(half) =
+        (&exponent * BigRational::from_integer(2.into())).to_i64().filter(|_| exponent.denom() == &2.into())
     {
         let radicand = rational(base)?;
         let root = square_root(&radicand)?;
@@ -151,7 +152,11 @@ fn square_root(value: &BigRational) -> Option<Polynomial> {
 }
 
 fn number(value: BigRational) -> Polynomial {
-    if value.is_zero() { Polynomial::new() } else { Polynomial::from([(Vec::new(), value)]) }
+    if value.is_zero() {
+        Polynomial::new()
+    } else {
+        Polynomial::from([(Vec::new(), value)])
+    }
 }
 
 fn variable(name: String) -> Polynomial {

@@ -48,7 +48,11 @@ pub(super) fn compare_expressions(gold: &Node, found: &Node) -> Decision {
 
 /// The number itself, or that of a percentage.
 fn number_of(node: &Node) -> Option<&Node> {
-    if node.is_number() { Some(node) } else { node.percentage() }
+    if node.is_number() {
+        Some(node)
+    } else {
+        node.percentage()
+    }
 }
 
 /// A float is compared after both sides are rounded to six decimals.
@@ -61,7 +65,11 @@ fn compare_rounded(gold: &Node, found: &Node) -> Decision {
         return Decision::Different;
     }
     let (Some(left), Some(right)) = (rounded(left), rounded(right)) else { return Decision::Unknown };
-    if left == right { Decision::Equal } else { Decision::Different }
+    if left == right {
+        Decision::Equal
+    } else {
+        Decision::Different
+    }
 }
 
 /// Millionths; None where floating point does not tell which way it is rounded.
@@ -75,7 +83,11 @@ fn rounded(value: f64) -> Option<f64> {
 fn apart(gold: &Node, found: &Node) -> Decision {
     if gold.is_constant() && found.is_constant() {
         if let (Some(left), Some(right)) = (exact::rational(gold), exact::rational(found)) {
-            return if left != right && beyond_rounding(&left, &right) { Decision::Different } else { Decision::Unknown };
+            return if left != right && beyond_rounding(&left, &right) {
+                Decision::Different
+            } else {
+                Decision::Unknown
+            };
         }
         return match (constant(gold), constant(found)) {
             (Some(left), Some(right)) if differ(left, right) => Decision::Different,
@@ -86,7 +98,11 @@ fn apart(gold: &Node, found: &Node) -> Decision {
         (Some(left), Some(right)) => differ(left, right),
         _ => false,
     });
-    if samples { Decision::Different } else { Decision::Unknown }
+    if samples {
+        Decision::Different
+    } else {
+        Decision::Unknown
+    }
 }
 
 /// Two rationals that are told apart even where math-verify compares 15 digits.
@@ -131,7 +147,11 @@ fn printed(name: &str, other: &Node) -> Decision {
         _ if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => false,
         _ => return Decision::Unknown,
     };
-    if same { Decision::Equal } else { Decision::Different }
+    if same {
+        Decision::Equal
+    } else {
+        Decision::Different
+    }
 }
 
 /// The negative of an expression.

@@ -67,21 +67,42 @@ pub(super) fn fallback(answer: &str) -> Option<Fallback<'_>> {
     if answer.match_indices("\\frac{").any(|(at, command)| simple_fraction(&answer[at + command.len()..])) {
         return (answer.matches("\\frac").count() == 1).then_some(Fallback::Some);
     }
-    let simple = |c: char| c.is_ascii_digit() || c == '-';
-    // Powers of powers may be more than a calculation.
-    let calculation = || (!answer.contains('^')).then_some(Fallback::Some);
     let mut found = Fallback::Nothing;
     for (at, _) in answer.char_indices().filter(|(_, c)| c.is_ascii_whitespace() || *c == '=') {
         let rest = &answer[at + 1..];
         match number(rest) {
-            None if rest.starts_with(['(', '.', '-']) && rest[1..].starts_with(simple) => return calculation(),
-            None if rest.starts_with("-(") => return calculation(),
-            None if rest.starts_with(|c: char| c.is_ascii_digit()) => return calculation(),
-            None => {}
-            Some(number) => found = Fallback::Number(number),
+            Some(number) if !calculates(rest) => found = Fallback::Number(number),
+            None if !calculates(rest) && !begins_number(rest) => {}
+            // Powers of powers may be more than a calculation.
+            _ => return (!answer.contains('^')).then_some(Fallback::Some),
         }
     }
     Some(found)
+}
+
+fn begins_number(text: &str) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    text.strip_prefix('.').unwrap_or(text).starts_with(digit)
+}
+
+fn digit(c: char) -> bool {
+    c.is_ascii_digit()
+}
+
+/// Whether a text begins a calculation: digits, points, white space and operators, with something behind an operator.
+fn calculates(text: &str) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let text = text.strip_prefix('(').unwrap_or(text);
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let run = text.find(|c: char| !(digit(c) || c.is_ascii_whitespace() || ".+-*/^()".contains(c)));
+    let run = &text[..run.unwrap_or(text.len())];
+    run.starts_with(digit) && run[..run.len() - 1].contains(['+', '-', '*', '/', '^', '(', ')'])
+}
+
+/// `5` of `$5$.`, as sentences have it.
+pub(super) fn before_a_point(answer: &str) -> Option<&str> {
+    let inner = answer.trim().strip_prefix('$')?.strip_suffix("$.")?;
+    (!inner.is_empty() && !inner.contains(['$', '\n']) && !inner.ends_with('\\')).then_some(inner)
 }
 
 /// Whether `rest` goes on as `1}{2}`: a fraction of two numbers is looked for anywhere.
@@ -109,12 +130,7 @@ fn number(text: &str) -> Option<&str> {
     let rest = &text[length..];
     let separated = rest.strip_prefix([' ', ',']).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let percent = rest.trim_start().starts_with(['%', 'p', 'P']);
-    // A calculation goes on over digits, points, white space and operators.
-    let run = rest.find(|c: char| !(c.is_ascii_digit() || c.is_ascii_whitespace() || ".+-*/^()".contains(c)));
-    // It needs something behind its operator.
-    let run = &rest[..run.unwrap_or(rest.len())];
-    let calculation = run[..run.len().saturating_sub(1)].contains(['+', '-', '*', '/', '^', '(', ')']);
-    (!separated && !percent && !calculation).then_some(&text[..length])
+    (!separated && !percent).then_some(&text[..length])
 }
 
 #[cfg(test)]

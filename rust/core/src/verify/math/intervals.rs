@@ -27,7 +27,11 @@ fn compare_two(left: &Interval, right: &Interval) -> Decision {
     if (left.low_open, left.high_open) != (right.low_open, right.high_open) {
         return Decision::Different;
     }
-    if ends.contains(&Decision::Unknown) { Decision::Unknown } else { Decision::Equal }
+    if ends.contains(&Decision::Unknown) {
+        Decision::Unknown
+    } else {
+        Decision::Equal
+    }
 }
 
 /// An open interval counts as the pair of its ends beside two elements; any other has no finite equal.
@@ -38,14 +42,18 @@ fn compare_with_elements(interval: &Interval, whole: &Value, other: &Value, inte
     };
     let in_set = matches!(other, Value::Set(_));
     let repeated = in_set && elements.iter().enumerate().any(|(at, element)| elements[..at].contains(element));
-    if repeated || elements.is_empty() {
+    if repeated {
         return Decision::Unknown;
+    }
+    if elements.is_empty() {
+        return if interval.symbolic { Decision::Unknown } else { Decision::Different };
     }
     let ends = [Value::Expr(interval.low.clone()), Value::Expr(interval.high.clone())];
     if interval.symbolic {
         // Either reading is told apart by an element that fits neither end.
         let pair = Value::Tuple(ends.to_vec());
-        let decision = if interval_found { compare_collections(other, &pair) } else { compare_collections(&pair, other) };
+        let decision =
+            if interval_found { compare_collections(other, &pair) } else { compare_collections(&pair, other) };
         return if decision == Decision::Different { decision } else { Decision::Unknown };
     }
     if !(interval.low_open && interval.high_open) || elements.len() != 2 {
@@ -79,10 +87,7 @@ pub(super) fn compare_unions(gold: &Value, found: &Value) -> Decision {
         Value::Union(parts) => parts.iter().any(|part| matches!(part, Value::Interval(_))),
         _ => false,
     };
-    let finite = |value: &Value| match value {
-        Value::Set(elements) => elements.iter().all(|element| element.expr().is_some()),
-        other => other.expr().is_some(),
-    };
+    let finite = |value: &Value| matches!(value, Value::Set(_) | Value::Expr(_));
     if endless(gold) && finite(found) || finite(gold) && endless(found) {
         return Decision::Different;
     }
@@ -104,7 +109,11 @@ pub(super) fn compare_unions(gold: &Value, found: &Value) -> Decision {
                 && left.low_open == right.low_open
                 && left.high_open == right.high_open
         });
-    if alike { Decision::Unknown } else { Decision::Different }
+    if alike {
+        Decision::Unknown
+    } else {
+        Decision::Different
+    }
 }
 
 /// Disjoint stretches in order; None where ends nearly meet or are no numbers.

@@ -37,6 +37,7 @@ mod expr;
 mod expressions;
 mod extract;
 mod intervals;
+mod names;
 mod normalise;
 mod numeric;
 mod parse;
@@ -97,6 +98,13 @@ fn try_decide(gold: &str, answer: &str) -> Option<Decision> {
 
 /// The gold answer against one that cannot be parsed, and is spelt in another way.
 fn without_answer(gold: &Value, answer: &str) -> Option<Decision> {
+    if let Some(inner) = extract::before_a_point(answer) {
+        // What is between the dollar signs is read instead.
+        return match parse(&normalise::normalise(inner)?)? {
+            Parsed::Value(found) => Some(compare::compare(gold, &found)),
+            Parsed::Nothing => None,
+        };
+    }
     match extract::fallback(answer)? {
         extract::Fallback::Nothing => Some(Decision::Different),
         extract::Fallback::Number(text) => {

@@ -7,7 +7,7 @@ use super::units::without_units;
 
 /// What no step here deals with: each of these is rewritten there in ways that depend on what surrounds it.
 const UNTOLD: [&str; 11] =
-    ["matrix", "array", "perc", "pct", ")_{", "^(", "^ (", "sqrt(", "sqrt (", "\\mathrm{T}", "\\rm"];
+    ["{matrix", "array", "perc", "pct", ")_{", "^(", "^ (", "sqrt(", "sqrt (", "\\mathrm{T}", "\\rm"];
 
 /// The text as math-verify parses it, None where that is not certain.
 pub(super) fn normalise(text: &str) -> Option<String> {
@@ -18,7 +18,8 @@ pub(super) fn normalise(text: &str) -> Option<String> {
     let text = without_delimiter_sizes(&text)?;
     let text = rewritten(&without_marks(&text)?)?;
     let text = text.replace(['\n', '\t'], " ");
-    let text = single_backslashes(&text);
+    // Two of them end the rows of a matrix, and are a slip elsewhere.
+    let text = if text.contains("matrix") { text } else { single_backslashes(&text) };
     let text = without_units(&text)?;
     let text = if text.starts_with('.') { format!("0{text}") } else { text };
     let text = if text == "0.5" { "\\frac{1}{2}".to_string() } else { text };
@@ -28,9 +29,8 @@ pub(super) fn normalise(text: &str) -> Option<String> {
 
 /// `\log_28`: one digit, or two, without braces.
 fn bare_base(text: &str) -> bool {
-    text.match_indices("\\log_").any(|(at, command)| {
-        text[at + command.len()..].trim_start().starts_with(|c: char| c.is_ascii_digit())
-    })
+    text.match_indices("\\log_")
+        .any(|(at, command)| text[at + command.len()..].trim_start().starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// `\left(` and `\right)` become `(` and `)`. What follows another delimiter (`\left.`) is left to math-verify.

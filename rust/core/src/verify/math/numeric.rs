@@ -5,7 +5,7 @@ use num_traits::ToPrimitive;
 use super::value::Node;
 
 /// Sets of values for the symbols that expressions are compared with.
-pub(super) const SAMPLES: u64 = 3;
+pub(super) const SAMPLES: u64 = 5;
 
 /// Value of an expression without symbols, infinity included.
 pub(super) fn constant(node: &Node) -> Option<f64> {
@@ -105,7 +105,10 @@ fn factorial(value: f64) -> Option<f64> {
     if !(-0.9..=100.0).contains(&value) {
         return None;
     }
-    let sum = TERMS.iter().enumerate().fold(0.999_999_999_999_809_9, |sum, (at, term)| sum + term / (value + at as f64 + 1.0));
+    let sum = TERMS
+        .iter()
+        .enumerate()
+        .fold(0.999_999_999_999_809_9, |sum, (at, term)| sum + term / (value + at as f64 + 1.0));
     let shifted = value + 7.5;
     Some((2.0 * std::f64::consts::PI).sqrt() * shifted.powf(value + 0.5) * (-shifted).exp() * sum)
 }
@@ -125,7 +128,11 @@ fn call(name: &str, arguments: &[Node], seed: u64) -> Option<f64> {
         "exp" => value.exp(),
         // Beside a step the value is certain.
         "floor" | "ceiling" if (value - value.round()).abs() > 1e-6 => {
-            if name == "floor" { value.floor() } else { value.ceil() }
+            if name == "floor" {
+                value.floor()
+            } else {
+                value.ceil()
+            }
         }
         "log" if value > 0.0 => value.ln() / evaluate(arguments.get(1)?, seed)?.ln(),
         _ => match name.strip_prefix("f:") {

@@ -1,7 +1,7 @@
 //! Whole answers: lists, sets, tuples, intervals, unions and relations, read as math-verify's grammar reads them.
 
 use super::expr::Parser;
-use super::numeric::constant;
+use super::numeric::{constant, differ};
 use super::tokens::{tokens, Token};
 use super::value::{decimal, Interval, Node, Value};
 
@@ -156,6 +156,11 @@ impl Parser<'_> {
             elements.extend([Value::Expr(unary_minus(node.clone())), Value::Expr(node)]);
             return Some(());
         }
+        if self.peek() == Some(&Token::OpenMatrix) {
+            let matrix = self.matrix()?;
+            elements.push(matrix);
+            return self.ends_element().then_some(());
+        }
         let (begin, depth) = (self.at, self.depth);
         if let Some(set) = self.set_atom().filter(|_| self.ends_element()) {
             elements.push(set);
@@ -188,6 +193,28 @@ impl Parser<'_> {
         Some(())
     }
 
+    fn matrix(&mut self) -> Option<Value> {
+        self.at += 1;
+        let mut rows = vec![Vec::new()];
+        loop {
+            rows.last_mut()?.push(self.expr()?);
+            let token = self.peek()?;
+            self.at += 1;
+            match token {
+                Token::Sign('&') => {}
+                Token::RowEnd if self.peek() == Some(&Token::CloseMatrix) => {
+                    self.at += 1;
+                    break;
+                }
+                Token::RowEnd => rows.push(Vec::new()),
+                Token::CloseMatrix => break,
+                _ => return None,
+            }
+        }
+        let columns = rows[0].len();
+        rows.iter().all(|row| row.len() == columns).then_some(Value::Matrix(rows))
+    }
+
     fn ends_element(&self) -> bool {
         matches!(self.peek(), None | Some(Token::Sign(',' | ')' | ']' | '}') | Token::CloseSet))
     }
@@ -215,7 +242,8 @@ impl Parser<'_> {
             (Token::Sign('{'), Token::Sign('}')) | (Token::OpenSet, Token::CloseSet) => Some(Value::Set(elements)),
             (Token::Sign(open @ ('(' | '[')), Token::Sign(close @ (')' | ']'))) => {
                 let plain = elements.iter().all(|element| element.expr().is_some());
-                if elements.len() == 2 && plain && self.plain_pair(elements.len()) {
+                // The two elements of one \pm are a tuple in any order.
+                if elements.len() == 2 && plain && !self.tokens.contains(&Token::Command("pm")) {
                     let high = elements.pop()?.expr()?.clone();
                     let low = elements.pop()?.expr()?.clone();
                     return pair(low, high, *open == '(', *close == ')', self.real);
@@ -227,11 +255,6 @@ impl Parser<'_> {
             }
             _ => None,
         }
-    }
-
-    /// Two elements of one `\pm` are a tuple, whatever their order.
-    fn plain_pair(&self, _elements: usize) -> bool {
-        !self.tokens.contains(&Token::Command("pm"))
     }
 
     /// Sets with `\cup` between them. A tuple there, such as an interval whose ends are in the wrong order, is a set.
@@ -268,7 +291,8 @@ fn pair(low: Node, high: Node, low_open: bool, high_open: bool, real: bool) -> O
         return (symbolic && real).then(|| Value::Interval(Box::new(interval)));
     };
     let same = low == high && low.is_number();
-    if !same && !((right - left).abs() > 1e-6 + 1e-9 * (left.abs() + right.abs()) || (right - left).is_infinite()) {
+    // Ends that nearly meet are in no certain order.
+    if !same && !differ(left, right) && left.is_finite() && right.is_finite() {
         return None;
     }
     if same || right < left {

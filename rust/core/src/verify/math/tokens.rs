@@ -24,6 +24,11 @@ pub(super) enum Token<'a> {
     /// `\{` and `\}`.
     OpenSet,
     CloseSet,
+    /// `\begin{pmatrix}` and `\end{pmatrix}`, or `bmatrix`: the kind counts for nothing.
+    OpenMatrix,
+    CloseMatrix,
+    /// `\\`.
+    RowEnd,
     /// `^\circ`, which means nothing.
     Degree,
     /// A decimal point that belongs to no number: no sentence of the grammar has one.
@@ -31,9 +36,41 @@ pub(super) enum Token<'a> {
 }
 
 const GREEK: [&str; 35] = [
-    "alpha", "beta", "delta", "Delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "Theta", "vartheta", "iota",
-    "kappa", "lambda", "Lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "Sigma", "tau", "phi", "Phi", "varphi", "chi",
-    "psi", "omega", "Omega", "prime", "angle", "triangle", "ell", "hbar",
+    "alpha",
+    "beta",
+    "delta",
+    "Delta",
+    "epsilon",
+    "varepsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "Theta",
+    "vartheta",
+    "iota",
+    "kappa",
+    "lambda",
+    "Lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "Sigma",
+    "tau",
+    "phi",
+    "Phi",
+    "varphi",
+    "chi",
+    "psi",
+    "omega",
+    "Omega",
+    "prime",
+    "angle",
+    "triangle",
+    "ell",
+    "hbar",
 ];
 const FUNCTIONS: [&str; 12] =
     ["sin", "cos", "tan", "csc", "sec", "cot", "ln", "log", "arcsin", "arccos", "arctan", "exp"];
@@ -43,8 +80,8 @@ const SPACES: [&str; 2] = ["quad", "qquad"];
 const ACCENTS: [&str; 9] = ["text", "mbox", "vec", "hat", "bar", "overline", "dot", "ddot", "tilde"];
 /// Words that are tokens of their own although they have no backslash.
 const WORDS: [&str; 24] = [
-    "arsinh", "arcsinh", "arcosh", "arccosh", "artanh", "arctanh", "gcd", "lcm", "floor", "ceil", "eye", "zeros", "ones",
-    "cols", "rows", "diag", "norm", "rank", "tr", "rref", "stack", "orth", "eig", "svd",
+    "arsinh", "arcsinh", "arcosh", "arccosh", "artanh", "arctanh", "gcd", "lcm", "floor", "ceil", "eye", "zeros",
+    "ones", "cols", "rows", "diag", "norm", "rank", "tr", "rref", "stack", "orth", "eig", "svd",
 ];
 
 /// The tokens of a text, None where it holds one that is not dealt with here.
@@ -64,9 +101,8 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
             b'a'..=b'z' | b'A'..=b'Z' => (Some(Token::Letter(first as char)), 1),
             b'<' | b'>' | b'=' => relation(rest)?,
             b'!' if rest[1..].starts_with('=') => return None,
-            b'+' | b'-' | b'*' | b'/' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' | b'_' | b'!' | b':' => {
-                (Some(Token::Sign(first as char)), 1)
-            }
+            b'&' | b'+' | b'-' | b'*' | b'/' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' | b'_' | b'!'
+            | b':' => (Some(Token::Sign(first as char)), 1),
             _ => return None,
         };
         tokens.extend(token);
@@ -85,7 +121,7 @@ fn has_word(text: &str) -> bool {
         }
         let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
         let word = &text[at..at + length];
-        let is_command = at > 0 && bytes[at - 1] == b'\\';
+        let is_command = at > 0 && bytes[at - 1] == b'\\' || matches!(word, "pmatrix" | "bmatrix");
         if length > 1 && !is_command && WORDS.iter().any(|known| word.contains(known) || word.contains("SVD")) {
             return true;
         }
@@ -103,11 +139,18 @@ fn command(rest: &str) -> Lexed<'_> {
             b',' | b':' | b';' | b'!' => Some((None, 2)),
             b'{' => Some((Some(Token::OpenSet), 2)),
             b'}' => Some((Some(Token::CloseSet), 2)),
+            b'\\' => Some((Some(Token::RowEnd), 2)),
             _ => None,
         };
     }
     let name = &rest[1..1 + length];
     let sign = |sign: char| Some((Some(Token::Sign(sign)), 1 + length));
+    for kind in ["{pmatrix}", "{bmatrix}"] {
+        if rest[1 + length..].starts_with(kind) && matches!(name, "begin" | "end") {
+            let token = if name == "begin" { Token::OpenMatrix } else { Token::CloseMatrix };
+            return Some((Some(token), 1 + length + kind.len()));
+        }
+    }
     match name {
         "cdot" | "times" => return sign('*'),
         "div" => return sign('/'),

@@ -2,16 +2,137 @@
 
 /// What counts as a unit there, by exact letters; a `.` stands for any character.
 const UNITS: [&str; 131] = [
-    "integerpoint", "feet", "sue", "digit", "pound", "meal", "edge", "student", "children ticket", "multiple", "east",
-    "degree", "mph", "kmph", "ft", "m square", " m east", "sq m", "deg", "mile", "q .", "monkey", "prime", "ratio",
-    "profit of rs", "rd", "o", "gm", "p . m", "lb", "tile", "per", "dm", "lt", "gain", "ab", "way", "west", "a .", "b .",
-    "c .", "d .", "e .", "f .", "g .", "h .", "t", "h", "no change", "men", "soldier", "pie", "bc", "excess", "st",
-    "inches", "noon", "cent", "by", "gal", "kmh", "c", "acre", "rise", "a . m", "th", "sq", "mark", "l", "toy", "coin",
-    "sq . m", "gallon", "profit", "minw", "yr", "women", "am", "pm", "hr", "cu cm", "square", "are", "rupee", "rounds",
-    "cubic", "cc", "mtr", "s", "ohm", "number", "day", "hour", "minute", "min", "second", "man", "woman", "sec", "cube",
-    "mt", "sq inch", "mp", "hectare", "more", "unit", "cu . m", "cm 2", "rs .", "rs", "kg", "g", "month", "km", "m",
-    "cm", "mm", "apple", "liter", "loss", "yard", "pure", "year", "increase", "decrease", "d", "less", "Surface",
-    "litre", "pi sq m", "s .",
+    "integerpoint",
+    "feet",
+    "sue",
+    "digit",
+    "pound",
+    "meal",
+    "edge",
+    "student",
+    "children ticket",
+    "multiple",
+    "east",
+    "degree",
+    "mph",
+    "kmph",
+    "ft",
+    "m square",
+    " m east",
+    "sq m",
+    "deg",
+    "mile",
+    "q .",
+    "monkey",
+    "prime",
+    "ratio",
+    "profit of rs",
+    "rd",
+    "o",
+    "gm",
+    "p . m",
+    "lb",
+    "tile",
+    "per",
+    "dm",
+    "lt",
+    "gain",
+    "ab",
+    "way",
+    "west",
+    "a .",
+    "b .",
+    "c .",
+    "d .",
+    "e .",
+    "f .",
+    "g .",
+    "h .",
+    "t",
+    "h",
+    "no change",
+    "men",
+    "soldier",
+    "pie",
+    "bc",
+    "excess",
+    "st",
+    "inches",
+    "noon",
+    "cent",
+    "by",
+    "gal",
+    "kmh",
+    "c",
+    "acre",
+    "rise",
+    "a . m",
+    "th",
+    "sq",
+    "mark",
+    "l",
+    "toy",
+    "coin",
+    "sq . m",
+    "gallon",
+    "profit",
+    "minw",
+    "yr",
+    "women",
+    "am",
+    "pm",
+    "hr",
+    "cu cm",
+    "square",
+    "are",
+    "rupee",
+    "rounds",
+    "cubic",
+    "cc",
+    "mtr",
+    "s",
+    "ohm",
+    "number",
+    "day",
+    "hour",
+    "minute",
+    "min",
+    "second",
+    "man",
+    "woman",
+    "sec",
+    "cube",
+    "mt",
+    "sq inch",
+    "mp",
+    "hectare",
+    "more",
+    "unit",
+    "cu . m",
+    "cm 2",
+    "rs .",
+    "rs",
+    "kg",
+    "g",
+    "month",
+    "km",
+    "m",
+    "cm",
+    "mm",
+    "apple",
+    "liter",
+    "loss",
+    "yard",
+    "pure",
+    "year",
+    "increase",
+    "decrease",
+    "d",
+    "less",
+    "Surface",
+    "litre",
+    "pi sq m",
+    "s .",
 ];
 const MORE_UNITS: [&str; 3] = ["metre", "meter", "inch"];
 
@@ -36,7 +157,11 @@ fn without_closing_text(text: &str) -> String {
         _ => text,
     };
     let kept = kept.trim();
-    if kept.is_empty() { text.to_string() } else { kept.to_string() }
+    if kept.is_empty() {
+        text.to_string()
+    } else {
+        kept.to_string()
+    }
 }
 
 fn ends_with_group(text: &str) -> bool {
@@ -73,14 +198,16 @@ fn unit_begins(text: &str) -> Option<Option<usize>> {
         }
     }
     // Units that stand behind more than 40 characters of white space are not looked for.
-    if end < first + 40 || !bytes[first..end].iter().all(u8::is_ascii_whitespace) { Some(None) } else { None }
+    if end < first + 40 || !bytes[first..end].iter().all(u8::is_ascii_whitespace) {
+        Some(None)
+    } else {
+        None
+    }
 }
 
 fn is_unit(unit: &str) -> bool {
     let is = |unit: &str| UNITS.contains(&unit) || MORE_UNITS.contains(&unit);
-    is(unit)
-        || unit.strip_suffix('s').is_some_and(is)
-        || unit.strip_suffix("es").is_some_and(is)
+    is(unit) || unit.strip_suffix('s').is_some_and(is) || unit.strip_suffix("es").is_some_and(is)
 }
 
 /// Whether one of the units with a wildcard fits: a short word, a space, and any character, maybe " m", maybe a plural.

@@ -17,12 +17,17 @@ pub(super) enum Node {
     /// The factor 1/100 of a percentage, which stays as it is.
     Hundredth,
     /// A symbol in lower case; symbols are real unless the text looks like a complex number.
-    Symbol { name: String, real: bool },
+    Symbol {
+        name: String,
+        real: bool,
+    },
     Pi,
     /// Euler's number.
     E,
     /// Infinity, or minus infinity.
-    Infinity { negative: bool },
+    Infinity {
+        negative: bool,
+    },
     Add(Vec<Node>),
     Mul(Vec<Node>),
     Pow(Box<Node>, Box<Node>),
@@ -85,10 +90,10 @@ impl Node {
                 return Some(Node::Rational(above / below));
             }
         }
-        Some(Node::Mul(vec![self, other.to_the(Node::integer(-1))]))
+        Some(Node::Mul(vec![self, other.raised_to(Node::integer(-1))]))
     }
 
-    pub(super) fn to_the(self, exponent: Node) -> Node {
+    pub(super) fn raised_to(self, exponent: Node) -> Node {
         Node::Pow(Box::new(self), Box::new(exponent))
     }
 
@@ -154,8 +159,13 @@ pub(super) enum Value {
     Tuple(Vec<Value>),
     Interval(Box<Interval>),
     Union(Vec<Value>),
+    /// Rows of one length.
+    Matrix(Vec<Vec<Node>>),
     /// `terms[0] ops[0] terms[1] ...`, with the signs of `Token::Sign`.
-    Relation { terms: Vec<Value>, ops: Vec<char> },
+    Relation {
+        terms: Vec<Value>,
+        ops: Vec<char>,
+    },
 }
 
 /// An interval, or with `symbolic` a pair that may as well be a tuple: its order is not known.

@@ -1,0 +1,138 @@
+"""Measures the verification of math answers: math-verify alone against the data layer's path, by processor time.
+
+Every pair is also a comparison of verdicts. Pairs that math-verify does not decide within a minute of processor time
+are listed apart and left out of both times.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from megatron_sft._native import MathVerifier, decide_math
+from megatron_sft.data.math_verify_server import COMMAND
+from megatron_sft.workbench.verification_pairs import Pair, make_pairs
+
+UNHURRIED_S = 60.0
+"""Processor time that math-verify alone gets for a pair."""
+SERVER = [sys.executable, *COMMAND]
+
+Reference = dict[Pair, tuple[str, float]]
+"""math-verify's verdict on a pair, and the seconds of processor time that it took."""
+
+
+def main(num_pairs: int = 20_000, seed: int = 1, shared: Path | None = None, store: Path | None = None) -> bool:
+    """Print the comparison; return whether all verdicts agree.
+
+    Args:
+        num_pairs: distinct pairs of a gold answer and a boxed one.
+        seed: decides which pairs are made.
+        shared: folder with `eval/` and `traces/`; without it there are no real answers among the pairs.
+        store: file that keeps math-verify's verdicts, so that an interrupted run goes on; one for each machine.
+    """
+    chosen = make_pairs(num_pairs, seed, shared)
+    pairs = [pair for _, pair in chosen]
+    reference = ask_math_verify(pairs, store)
+    decided = [pair for pair in pairs if reference[pair][0] != "undecided"]
+    alone_s = sum(reference[pair][1] for pair in decided)
+    ours, ours_s, report = ask_data_layer(decided)
+    began = time.process_time()
+    fast = Counter(decide_math(*pair) for pair in decided)
+    fast_s = time.process_time() - began
+
+    kinds = Counter(kind for kind, _ in chosen)
+    print(f"{num_pairs} pairs (seed {seed}): " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    print(f"{'':34}{'cpu-seconds':>12}{'pairs per cpu-second':>22}")
+    for name, seconds in (
+        ("math-verify alone, without its start", alone_s),
+        ("fast path alone", fast_s),
+        ("fast path, math-verify for the rest", ours_s),
+    ):
+        print(f"{name:36}{seconds:10.2f}{len(decided) / seconds:22.0f}")
+    print(f"ratio: {alone_s / ours_s:.1f}")
+    print(f"fast path: {fast['equal']} equal, {fast['different']} different, {fast['unknown']} unknown")
+    print(f"report: {report}")
+    print(f"undecided by math-verify within {UNHURRIED_S:.0f} cpu-seconds: {len(pairs) - len(decided)}")
+    for pair in pairs:
+        if reference[pair][0] == "undecided":
+            print(f"  {pair} (fast path: {decide_math(*pair)})")
+    differing = [pair for pair in decided if ours[pair] not in (reference[pair][0], "undecided")]
+    late = sum(ours[pair] == "undecided" for pair in decided)
+    print(f"decided by math-verify only after the limit: {late}")
+    print(f"differing verdicts: {len(differing)}")
+    for pair in differing:
+        print(f"  {pair}: {ours[pair]}, math-verify says {reference[pair][0]}")
+    return not differing
+
+
+def ask_data_layer(pairs: list[Pair]) -> tuple[dict[Pair, str], float, str]:
+    """Verdicts, processor time of this process and of the verifier's (its start included), and the report."""
+    before = _cpu_seconds()
+    verifier = MathVerifier(SERVER)
+    verdicts: dict[Pair, str] = {pair: verifier.verify(*pair)[0] for pair in pairs}
+    report = verifier.report()
+    verifier.close()
+    return verdicts, _cpu_seconds() - before, report
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def ask_math_verify(pairs: list[Pair], store: Path | None) -> Reference:
+    """math-verify's verdicts on all pairs, one after the other in one process, as long as it lives."""
+    known: Reference = {}
+    if store is not None and store.exists():
+        with store.open(encoding="utf-8") as lines:
+            for gold, answer, verdict, seconds in map(json.loads, lines):
+                known[gold, answer] = (verdict, seconds)
+    with open(store or os.devnull, "a", encoding="utf-8") as kept:
+        process = None
+        for pair in pairs:
+            if pair in known:
+                continue
+            process = process or _start()
+            reply = _request(process, pair)
+            if reply is None:
+                process = None
+                reply = {"verdict": "undecided", "cpu_seconds": UNHURRIED_S}
+            known[pair] = (reply["verdict"], reply["cpu_seconds"])
+            kept.write(json.dumps([*pair, *known[pair]]) + "\n")
+        if process is not None:
+            process.communicate()
+    return known
+
+
+def _start() -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    process = subprocess.Popen(SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline() or "{}")
+    if first != {"ready": True}:
+        raise RuntimeError(f"math-verify does not start: {first.get('error', 'no message')}")
+    return process
+
+
+def _request(process: "subprocess.Popen[str]", pair: Pair) -> dict[str, Any] | None:
+    """Return the reply; None when the process has ended."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(json.dumps({"gold": pair[0], "answer": pair[1], "cpu_seconds": UNHURRIED_S}) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        process.communicate()
+        return None
+    reply: dict[str, Any] = json.loads(line)
+    return reply
+
+
+if __name__ == "__main__":
+    sys.exit(0 if tyro.cli(main) else 1)
