@@ -18,7 +18,7 @@ import tyro
 
 from megatron_sft import cli
 from megatron_sft._native import ChatTokenizer, build_shards, preview_shards
-from megatron_sft.data import build_report
+from megatron_sft.data import build_report, math_verify_server
 from megatron_sft.errors import ConfigError
 
 _UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -197,7 +197,7 @@ def build_options(config: BuildShardsConfig) -> dict[str, Any]:
         "workers": _not_negative("--workers", workers),
         "memory_bytes": parse_size("--memory", config.memory),
         "overwrite": config.overwrite,
-        "math_command": [sys.executable, "-m", "megatron_sft.data.math_verify_server"],
+        "math_command": [sys.executable, *math_verify_server.COMMAND],
         "part": _part(config.part),
     }
     return {

@@ -15,7 +15,7 @@ import pytest
 from megatron_sft.data.chat import MathVerifier, decide_math
 from megatron_sft.data.math_verify_server import COMMAND, Reference
 from megatron_sft.errors import DataError
-from megatron_sft.workbench.verification_pairs import Pair, make_pairs
+from megatron_sft.workbench.bench.verification_pairs import Pair, make_pairs
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SERVER = [sys.executable, *COMMAND]

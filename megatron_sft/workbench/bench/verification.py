@@ -1,4 +1,4 @@
-"""Measures the verification of math answers: math-verify alone against the data layer's path, by processor time.
+"""`tools/bench verification`: measures the verification of math answers: math-verify alone against the data layer's path, by processor time.
 
 Every pair is also a comparison of verdicts. Pairs that math-verify does not decide within a minute of processor time
 are listed apart and left out of both times.
@@ -11,14 +11,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from megatron_sft import cli
 from megatron_sft._native import MathVerifier, decide_math
 from megatron_sft.data.math_verify_server import COMMAND
-from megatron_sft.workbench.verification_pairs import Pair, make_pairs
+from megatron_sft.errors import DataError
+from megatron_sft.workbench.bench.verification_pairs import Pair, make_pairs
 
 UNHURRIED_S = 60.0
 """Processor time that math-verify alone gets for a pair."""
@@ -28,15 +30,32 @@ Reference = dict[Pair, tuple[str, float]]
 """math-verify's verdict on a pair, and the seconds of processor time that it took."""
 
 
-def main(num_pairs: int = 20_000, seed: int = 1, shared: Path | None = None, store: Path | None = None) -> bool:
-    """Print the comparison; return whether all verdicts agree.
+@dataclass(frozen=True, kw_only=True)
+class VerificationConfig:
+    """Compare the data layer's verdicts on pairs of answers with math-verify's, and the time that both take."""
 
-    Args:
-        num_pairs: distinct pairs of a gold answer and a boxed one.
-        seed: decides which pairs are made.
-        shared: folder with `eval/` and `traces/`; without it there are no real answers among the pairs.
-        store: file that keeps math-verify's verdicts, so that an interrupted run goes on; one for each machine.
+    num_pairs: int = 20_000
+    """Distinct pairs of a gold answer and a boxed one."""
+    seed: int = 1
+    """Decides which pairs are made."""
+    shared: Path | None = None
+    """Folder with `eval/` and `traces/`; without it there are no real answers among the pairs."""
+    store: Path | None = None
+    """File that keeps math-verify's verdicts, so that an interrupted run goes on; one for each machine."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand; returns the exit status."""
+    return cli.run(VerificationConfig, run, prog="bench verification", argv=argv)
+
+
+def run(config: VerificationConfig) -> None:
+    """Print the comparison.
+
+    Raises:
+        DataError: when a verdict differs from math-verify's.
     """
+    num_pairs, seed, shared, store = config.num_pairs, config.seed, config.shared, config.store
     chosen = make_pairs(num_pairs, seed, shared)
     pairs = [pair for _, pair in chosen]
     reference = ask_math_verify(pairs, store)
@@ -69,7 +88,8 @@ def main(num_pairs: int = 20_000, seed: int = 1, shared: Path | None = None, sto
     print(f"differing verdicts: {len(differing)}")
     for pair in differing:
         print(f"  {pair}: {ours[pair]}, math-verify says {reference[pair][0]}")
-    return not differing
+    if differing:
+        raise DataError(f"{len(differing)} verdict(s) differ from math-verify's; they are listed above")
 
 
 def ask_data_layer(pairs: list[Pair]) -> tuple[dict[Pair, str], float, str]:
@@ -132,7 +152,3 @@ def _request(process: "subprocess.Popen[str]", pair: Pair) -> dict[str, Any] | N
         return None
     reply: dict[str, Any] = json.loads(line)
     return reply
-
-
-if __name__ == "__main__":
-    sys.exit(0 if tyro.cli(main) else 1)
