@@ -1,4 +1,4 @@
-"""`tools/bench verification`: measures the verification of math answers: math-verify alone against the data layer's path, by processor time.
+"""`tools/bench verification`: math-verify alone against the data layer's path, by processor time.
 
 Every pair is also a comparison of verdicts. Pairs that math-verify does not decide within a minute of processor time
 are listed apart and left out of both times.
