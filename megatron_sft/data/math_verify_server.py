@@ -9,8 +9,8 @@ r"""math-verify as a program of its own: JSON requests on standard input, JSON v
 `Reference.compare` is the one definition of math-verify's verdict in this project: the data layer, the graders and the
 tests use it. math-verify's own alarms are off. In their place every request may use `cpu_seconds` of processor time and
 no more: the kernel then ends the process with SIGPROF, also in the middle of a power of big integers, where Python's
-own signal handlers would not run. So a verdict depends on the work it takes, not on how busy the machine is. The caller
-sees the end of the stream, counts the pair as undecided and starts the program anew.
+own signal handlers would not run. So a verdict depends on the work it takes and not on how busy the machine is. The
+caller sees the end of the stream, counts the pair as undecided and starts the program anew.
 """
 
 import json

@@ -5,9 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use megatron_sft_core::build::{build_shards as build_with, Status};
-use megatron_sft_core::config::{
-    BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns,
-};
+use megatron_sft_core::config::{BuildConfig, Columns, OverLength, Recipe, RunOptions, Select, TrainTurns};
 use megatron_sft_core::tokenizer::ChatTokenizer;
 use megatron_sft_core::{Error, Result};
 use serde_json::{json, Map, Value};
@@ -58,13 +56,7 @@ fn config(folder: &TempDir, rows: &str, workers: usize) -> BuildConfig {
             filters: Default::default(),
             shard_tokens: 1 << 30,
         },
-        run: RunOptions {
-            workers,
-            memory_bytes: 1 << 30,
-            overwrite: false,
-            math_command: Vec::new(),
-            part: None,
-        },
+        run: RunOptions { workers, memory_bytes: 1 << 30, overwrite: false, math_command: Vec::new(), part: None },
     }
 }
 
