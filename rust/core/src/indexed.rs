@@ -1,11 +1,9 @@
 //! Megatron-Core's `IndexedDataset`: a `.bin` file with the ids of all sequences one after the other, and an `.idx` file
 //! which says where each begins and which of them make a document. `docs/shard-format.md` has the byte tables.
 
-use std::fs::File;
-
 use crate::error::Result;
-use crate::manifest::{FileRecord, ShardRecord};
-use crate::output::{OutputFile, OutputFolder};
+use crate::manifest::ShardRecord;
+use crate::output::{Finished, OutputFile, OutputFolder};
 
 const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
 const VERSION: u64 = 1;
@@ -65,7 +63,7 @@ impl ShardWriter {
     }
 
     /// Writes the index and returns the shard's record and both files, complete but not synced.
-    pub fn finish(self, folder: &OutputFolder) -> Result<(ShardRecord, [(String, FileRecord, File); 2])> {
+    pub fn finish(self, folder: &OutputFolder) -> Result<(ShardRecord, [Finished; 2])> {
         let mut idx = folder.create(&format!("{}.idx", self.record.prefix))?;
         idx.write(MAGIC)?;
         idx.write(&VERSION.to_le_bytes())?;

@@ -192,6 +192,9 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::rename(&partial, path).map_err(Error::io(path, "rename to"))
 }
 
+/// A complete file: its name, its record for the manifest, and the open file.
+pub type Finished = (String, FileRecord, File);
+
 /// A file under its temporary name, hashed while it is written.
 #[derive(Debug)]
 pub struct OutputFile {
@@ -247,8 +250,8 @@ impl OutputFile {
         Ok(self.size)
     }
 
-    /// Ends the file; returns its name, its record for the manifest, and the open file, which is still to be synced.
-    pub fn finish(mut self) -> Result<(String, FileRecord, File)> {
+    /// Ends the file, which is still to be synced.
+    pub fn finish(mut self) -> Result<Finished> {
         self.flush()?;
         Ok((self.name, FileRecord { size: self.size, sha256: hex(&self.hash.finalize()) }, self.file))
     }

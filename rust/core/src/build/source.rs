@@ -34,7 +34,7 @@ pub(super) struct Source<'a> {
 }
 
 enum Reader {
-    Rows(ChunkReader),
+    Rows(Box<ChunkReader>),
     Spool(Box<SpoolReader>),
 }
 
@@ -64,7 +64,7 @@ impl<'a> Source<'a> {
             self.current = Some(if self.use_spool && spool::is_complete(self.plan, start.file)? {
                 Reader::Spool(Box::new(SpoolReader::open(self.plan, start)?))
             } else {
-                Reader::Rows(self.plan.reader(start))
+                Reader::Rows(Box::new(self.plan.reader(start)))
             });
         }
     }
