@@ -74,7 +74,10 @@ SPELLED = r"""
     x=2y | x<5 | 5>x | x\le5 | x \leq 5 | 5 \ge x | x<6 | -5<x<5 | x \in (1,2) | x\in\{1,2\} | x=1,2 | x=1,x=2 |
     x=\pm 2 | \pm 2 | 2,-2 | 1\pm\sqrt{2} | 1+\sqrt{2}, 1-\sqrt{2} | 2+3i | 3i+2 | 2 + 3 i | x=2=3 | 5=5 | 5! | 120 |
     2^{10} | 1024 | 2^10 | 10^3 | \log_{2} 8 | \ln 2 | \sin x | \sin(x) | e^{x} | e^x | \exp(x) | 10^{-20} |
-    2\cdot 10^{-20} | \frac{1}{0} | \infty | -\infty | +\infty | \text{ cm} | no | [1,2 | 1)
+    2\cdot 10^{-20} | \frac{1}{0} | \infty | -\infty | +\infty | \text{ cm} | no | [1,2 | 1) |
+    \begin{pmatrix} 1 \\ 2 \end{pmatrix} | \begin{bmatrix}1\\2\end{bmatrix} | \begin{pmatrix} 1 & 2 \end{pmatrix} |
+    \begin{pmatrix} 2/2 \\ 2.0 \end{pmatrix} | \begin{pmatrix} 1 \\ x \end{pmatrix} | \lfloor x \rfloor | \frac{dx}{dt} = x |
+    x = \frac{d x}{d t} | \frac{d^2 x}{d t^2} | g(x)=2x+1 | y = 5. | y=5 . | 1 + 4. | $5$. | x_1 | x_{1} | x_{12} | [3,4,5)
 """
 SPELLINGS = [text.strip() for text in SPELLED.split("|")]
 

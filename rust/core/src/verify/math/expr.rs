@@ -114,7 +114,15 @@ impl<'a> Parser<'a> {
             Some(Token::Letter('e')) => functions,
             Some(Token::Sign(sign)) => matches!(sign, '(' | '{' | '['),
             Some(Token::OpenSet) => true,
-            Some(Token::CloseSet | Token::Degree | Token::Period) | None => false,
+            Some(
+                Token::CloseSet
+                | Token::OpenMatrix
+                | Token::CloseMatrix
+                | Token::RowEnd
+                | Token::Degree
+                | Token::Period,
+            )
+            | None => false,
             Some(_) => true,
         }
     }
@@ -254,15 +262,31 @@ impl<'a> Parser<'a> {
                 Some(self.braced()?.raised_to(Node::Rational(exponent)))
             }
             "frac" => {
-                // A fraction of differentials is a derivative.
-                if self.tokens.iter().any(|token| matches!(token, Token::Differential(_))) {
-                    return None;
+                if let [Token::Sign('{'), above @ .., Token::Sign('}')] = self.tokens.get(self.at..self.at + 3)? {
+                    if let Some(derivative) = self.derivative(above) {
+                        return Some(derivative);
+                    }
                 }
                 let above = self.braced()?;
+                // Anything else over a lone differential is a derivative too.
+                if matches!(self.tokens.get(self.at..self.at + 3)?, [_, Token::Differential(_), Token::Sign('}')]) {
+                    return None;
+                }
                 above.over(self.braced()?)
             }
             _ => None,
         }
+    }
+
+    /// `\frac{dx}{dt}`, of which nothing is known but its letters.
+    fn derivative(&mut self, above: &[Token<'_>]) -> Option<Node> {
+        let below = self.tokens.get(self.at + 3..self.at + 6)?;
+        let [Token::Differential(top)] = above else { return None };
+        let [Token::Sign('{'), Token::Differential(bottom), Token::Sign('}')] = below else { return None };
+        self.at += 6;
+        let top = self.symbol(&top.to_string());
+        let bottom = Node::Symbol { name: bottom.to_string(), real: self.real };
+        Some(Node::Call("derivative".to_string(), vec![top, bottom, Node::integer(1)]))
     }
 
     fn braced(&mut self) -> Option<Node> {

@@ -37,7 +37,7 @@ pub(super) fn boxed(answer: &str) -> Option<&str> {
 fn searchable(text: &str) -> bool {
     let plain = text.len() <= LONGEST && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
     // "answer" and "final answer" move the search to another place; a box in the text does so too.
-    plain && !["box", "fbox"].iter().any(|word| text.contains(word)) && !contains_ignoring_case(text, "answer")
+    plain && !["\\boxed", "\\fbox"].iter().any(|word| text.contains(word)) && !contains_ignoring_case(text, "answer")
 }
 
 fn contains_ignoring_case(text: &str, word: &str) -> bool {
@@ -61,7 +61,8 @@ pub(super) enum Fallback<'a> {
 pub(super) fn fallback(answer: &str) -> Option<Fallback<'_>> {
     // Dollar signs and brackets with a backslash begin LaTeX; an escaped dollar sign does not.
     let dollars = answer.match_indices('$').any(|(at, _)| !answer[..at].ends_with('\\'));
-    if dollars || ["\\(", "\\[", "**"].iter().any(|mark| answer.contains(mark)) || answer.contains(" [") {
+    let brackets = answer.contains(" [") && answer.contains("] ");
+    if dollars || brackets || ["\\(", "\\[", "**"].iter().any(|mark| answer.contains(mark)) {
         return None;
     }
     if answer.match_indices("\\frac{").any(|(at, command)| simple_fraction(&answer[at + command.len()..])) {
