@@ -118,8 +118,7 @@ fn compare_relations(gold: &Value, found: &Value) -> Decision {
     };
     let negated = minus(&right);
     // A difference that is a lone symbol is compared by its spelling.
-    let spelt =
-        [&left, &right].iter().any(|node| matches!(node, Node::Add(terms) if terms.contains(&Node::integer(0))));
+    let spelt = is_lone_symbol(&left) || is_lone_symbol(&right);
     if !spelt && (sign == other && exact::equal(&left, &right) || flipped == other && exact::equal(&left, &negated)) {
         return Decision::Equal;
     }
@@ -148,6 +147,13 @@ fn difference(value: &Value) -> Option<(Node, char)> {
         }
         _ => None,
     }
+}
+
+/// Whether a sum is a symbol and maybe zeros.
+fn is_lone_symbol(node: &Node) -> bool {
+    let Node::Add(terms) = node else { return false };
+    let mut rest = terms.iter().filter(|term| **term != Node::integer(0));
+    matches!((rest.next(), rest.next()), (Some(Node::Symbol { .. }), None))
 }
 
 fn differing(left: &Node, right: &Node, seed: u64) -> bool {
@@ -221,15 +227,16 @@ fn compare_collections_of(gold: &Value, found: &Value) -> Decision {
 /// False if a point that solves `gold = 0` is found not to solve `other = 0`.
 ///
 /// math-verify also solves both equations and compares the solutions, which cannot agree then. It takes two equations that
-/// it cannot solve for equal; so `gold` has to be linear in a symbol.
+/// it cannot solve for equal; so `gold` has to be linear in a symbol, and where symbols are not real, the solution has to
+/// have symbols in it: it throws away a real one.
 fn on_one_curve(gold: &Node, other: &Node) -> bool {
-    let unsolvable =
-        |node: &Node| node.any(&|part| matches!(part, Node::Factorial(_) | Node::Infinity { .. }) || !is_real(part));
-    if unsolvable(gold) || unsolvable(other) {
-        return true;
-    }
+    let unsolvable = |node: &Node| node.any(&|part| matches!(part, Node::Factorial(_) | Node::Infinity { .. }));
+    let real = |node: &Node| !node.any(&|part| !is_real(part));
     let mut names = Vec::new();
     symbols(gold, &mut names);
+    if unsolvable(gold) || unsolvable(other) || real(gold) != real(other) || !real(gold) && names.len() < 3 {
+        return true;
+    }
     !names.iter().any(|name| {
         (1..=SAMPLES).any(|seed| {
             let root = linear_root(gold, seed, name);

@@ -145,3 +145,69 @@ pub fn verify_math(response: &str, answer: &str) -> Result<(), Failure> {
         _ => Err(Failure::WrongAnswer(format!("{} is not {}", shown(boxed), shown(answer)))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Decision::{Different, Equal, Unknown};
+    use super::*;
+
+    #[test]
+    fn decisions() {
+        for (gold, answer, expected) in [
+            ("5", "5.0", Equal),
+            ("5", "5.", Different),
+            ("5", r"5\%", Equal),
+            ("5", r"x = 5 \text{ cm}", Equal),
+            ("x=5", "y=5", Different),
+            ("1/3", "0.333333", Equal),
+            ("1/3", "0.33333", Different),
+            ("5/2", r"2\frac{1}{2}", Equal),
+            ("6", "2(3)", Different),
+            ("1000", "1,000", Equal),
+            ("1000", "1, 000", Different),
+            ("(1,2)", "1,2", Equal),
+            ("(1,2)", "2,1", Different),
+            ("1,2", "2,1", Equal),
+            ("(2,1)", "(1,2)", Different),
+            ("[1,2)", "(1,2)", Different),
+            (r"[1,2]\cup[3,4]", r"[3,4] \cup [1,2]", Equal),
+            (r"(-\infty,3]", r"[-\infty,3]", Equal),
+            (r"\sqrt{8}", r"2\sqrt2", Equal),
+            (r"\sqrt{2}", "1.414214", Equal),
+            ("(x+1)^2", "x^2+2x+1", Equal),
+            ("x(x+1)", "x^2", Different),
+            ("y=2x+1", "2x-y+1=0", Equal),
+            ("y=2x+1", "y=2x+2", Different),
+            ("x<5", "5>x", Equal),
+            ("x<5", r"x\le5", Different),
+            (r"\text{(B)}", "B", Equal),
+            (r"\text{even}", "even", Equal),
+            (r"\text{even}", "odd", Different),
+            (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", Equal),
+            (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 & 2 \end{pmatrix}", Different),
+            ("5", "", Different),
+            ("5", "the answer is 5", Unknown),
+            ("5", "é", Unknown),
+            ("5", "((((((((((5))))))))))", Unknown),
+        ] {
+            assert_eq!(decide(gold, answer), expected, "{gold} and {answer}");
+        }
+    }
+
+    #[test]
+    fn long_and_deep_texts_take_no_time() {
+        let began = std::time::Instant::now();
+        for text in ["(".repeat(100_000), "9^".repeat(100_000), "{".repeat(200) + &"}".repeat(200), "1,".repeat(190)] {
+            assert_ne!(decide("5", &text), Equal);
+            assert_ne!(decide(&text, "5"), Equal);
+        }
+        let nested = format!("{}1{}", "[".repeat(60), ")".repeat(60));
+        assert_ne!(decide("5", &nested), Equal);
+        assert!(began.elapsed().as_secs() < 2);
+    }
+
+    #[test]
+    fn a_box_in_the_trace_is_no_answer() {
+        assert_eq!(verify_math(r"<think>\boxed{1}</think>", "1"), Err(Failure::NoBoxedAnswer));
+    }
+}
