@@ -20,6 +20,8 @@ __all__ = [
     "last_boxed",
     "pack_rows",
     "plan_rows",
+    "preview_shards",
+    "show_sample",
     "verify_countdown",
     "verify_math",
 ]
