@@ -408,7 +408,7 @@ def test_read_errors_name_the_file(tiny_tokenizer: Path, tmp_path: Path) -> None
 def test_an_exception_in_the_progress_function_stops_the_build(tiny_tokenizer: Path, tmp_path: Path) -> None:
     from megatron_sft._native import build_shards
 
-    rows, output = many_rows(tmp_path / "rows.jsonl"), tmp_path / "out"
+    rows, output = many_rows(tmp_path / "rows.jsonl", 40_000), tmp_path / "out"
     config = BuildShardsConfig(inputs=(str(rows),), output=output, tokenizer=tiny_tokenizer, max_length=200)
     options = build_options(config)
     calls = []

@@ -31,8 +31,11 @@ pub(crate) fn build_shards(
             })
         })
     });
-    // What the progress function or Ctrl-C raised is the reason why the build was stopped.
-    result.map_err(|error| raised.unwrap_or_else(|| to_python(py, &error)))
+    // What the progress function or Ctrl-C raised is the reason why the build was stopped, or came just too late for that.
+    match raised {
+        Some(error) => Err(error),
+        None => result.map_err(|error| to_python(py, &error)),
+    }
 }
 
 /// Processes rows until one passes and returns it as JSON; writes nothing.
