@@ -53,7 +53,7 @@ impl Entry {
     fn row(self) -> Option<Position> {
         let (file, line) = (self.0 >> 32 & u64::from(u16::MAX), self.0 & u64::from(u32::MAX));
         let named = file < u64::from(u16::MAX) && line < u64::from(u32::MAX);
-        named.then(|| Position { file: file as usize, offset: 0, line })
+        named.then_some(Position { file: file as usize, offset: 0, line })
     }
 }
 
