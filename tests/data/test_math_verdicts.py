@@ -77,8 +77,8 @@ SPELLED = r"""
     2\cdot 10^{-20} | \frac{1}{0} | \infty | -\infty | +\infty | \text{ cm} | no | [1,2 | 1) |
     \begin{pmatrix} 1 \\ 2 \end{pmatrix} | \begin{bmatrix}1\\2\end{bmatrix} | \begin{pmatrix} 1 & 2 \end{pmatrix} |
     \begin{pmatrix} 2/2 \\ 2.0 \end{pmatrix} | \begin{pmatrix} 1 \\ x \end{pmatrix} | \lfloor x \rfloor |
-    \frac{dx}{dt} = x | x = \frac{d x}{d t} | \frac{d^2 x}{d t^2} | g(x)=2x+1 | y = 5. | y=5 . | 1 + 4. | $5$. |
-    x_1 | x_{1} | x_{12} | [3,4,5)
+    \frac{dx}{dt} = x | x = \frac{d x}{d t} | \frac{d^2 x}{d t^2} | g(x)=2x+1 | y = 5. | y=5 . | 1 + 4. | $5$. | x_1 |
+    x_{1} | x_{12} | [3,4,5) | \{1,2,2\} | \{2,2\} | x=\{1,2\} | x=[1,2] | \lfloor x \rfloor + 1 | x + (1 + 2).
 """
 SPELLINGS = [text.strip() for text in SPELLED.split("|")]
 

@@ -142,7 +142,19 @@ impl ExternalVerifier {
         }
     }
 
+    /// A machine short of memory may kill a program that is not at fault: a few more tries, after a while.
     fn start(&self) -> Result<Running> {
+        for pause in [0, 1, 5] {
+            thread::sleep(Duration::from_secs(pause));
+            if let Ok(running) = self.try_start()? {
+                return Ok(running);
+            }
+        }
+        self.try_start()?
+    }
+
+    /// A process that is ready. The inner error may be one of the machine, the outer one is the program's.
+    fn try_start(&self) -> Result<Result<Running>> {
         let failed = |problem: String| {
             let command = self.command.join(" ");
             Error::Config(format!("the verifier program does not work: {problem}; to see more, run: {command}"))
@@ -170,12 +182,16 @@ impl ExternalVerifier {
                 }
             }
         });
-        let running = Running { child, requests, replies, served: 0 };
-        match running.replies.recv_timeout(START_LIMIT).ok().map(|line| serde_json::from_str::<Reply>(&line)) {
-            Some(Ok(Reply::Ready { ready: true })) => Ok(running),
-            Some(Ok(Reply::Error { error })) => Err(Error::Config(error)),
-            Some(_) => Err(failed("its first line is not {\"ready\": true}".to_string())),
-            None => Err(failed("it ended, or was not ready in two minutes".to_string())),
+        let mut running = Running { child, requests, replies, served: 0 };
+        match running.replies.recv_timeout(START_LIMIT).map(|line| serde_json::from_str::<Reply>(&line)) {
+            Ok(Ok(Reply::Ready { ready: true })) => Ok(Ok(running)),
+            Ok(Ok(Reply::Error { error })) => Err(Error::Config(error)),
+            Ok(_) => Err(failed("its first line is not {\"ready\": true}".to_string())),
+            Err(RecvTimeoutError::Timeout) => Ok(Err(failed("it was not ready in two minutes".to_string()))),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = running.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                Ok(Err(failed(format!("it ended before it was ready ({status})"))))
+            }
         }
     }
 
@@ -297,13 +313,26 @@ mod tests {
         for (command, expected) in [
             (vec![], "no command"),
             (vec!["/nonexistent/program".to_string()], "cannot start /nonexistent/program"),
-            (["sh", "-c", "exit 1"].map(str::to_string).to_vec(), "it ended"),
+            (["sh", "-c", "exit 3"].map(str::to_string).to_vec(), "it ended before it was ready (exit status: 3)"),
             (["sh", "-c", "echo hello"].map(str::to_string).to_vec(), "first line"),
             (["sh", "-c", r#"echo '{"error": "install it"}'"#].map(str::to_string).to_vec(), "install it"),
         ] {
             let problem = ExternalVerifier::new(command, Limits::default()).verify("1", "1").unwrap_err().to_string();
             assert!(problem.contains(expected), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_start_that_fails_once_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let script = format!(
+            r#"if [ ! -e {0} ]; then touch {0}; kill -KILL $$; fi
+            echo '{{"ready": true}}'; read -r line; echo '{{"verdict": "equal", "detail": ""}}'"#,
+            mark.display()
+        );
+        let command = ["sh", "-c", &script].map(str::to_string).to_vec();
+        assert_eq!(ExternalVerifier::new(command, Limits::default()).verify("1", "1").unwrap(), Verdict::Equal);
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod normalise;
 mod numeric;
 mod parse;
 mod points;
+mod relations;
 mod tokens;
 mod units;
 mod value;
@@ -113,8 +114,8 @@ fn without_answer(gold: &Value, answer: &str) -> Option<Decision> {
             let number = if text.starts_with('-') { number.minus() } else { number };
             (text.len() <= 15).then(|| compare::compare(gold, &Value::Expr(number)))
         }
-        // Whatever number it is, it is no pair of two different things.
-        extract::Fallback::Some => compare::is_plural(gold).then_some(Decision::Different),
+        // Whatever number it is, it is neither a pair nor an expression in x.
+        extract::Fallback::Some => compare::is_no_number(gold).then_some(Decision::Different),
     }
 }
 

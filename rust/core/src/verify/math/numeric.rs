@@ -21,7 +21,7 @@ pub(super) fn sample(node: &Node, seed: u64) -> Option<f64> {
     finite(evaluate(node, seed)?)
 }
 
-/// Value of a symbol in a sample: between 0.4 and 1.6, and another one for every symbol.
+/// Value of a symbol in a sample: between 0.4 and 1.6, in later samples some times that, and another one for every symbol.
 pub(super) fn symbol_value(name: &str, real: bool, seed: u64) -> f64 {
     let mut hash = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(real);
     for byte in name.bytes() {
@@ -30,7 +30,9 @@ pub(super) fn symbol_value(name: &str, real: bool, seed: u64) -> f64 {
     hash ^= hash >> 29;
     hash = hash.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash ^= hash >> 32;
-    0.4 + 1.2 * ((hash >> 11) as f64 / (1u64 << 53) as f64)
+    // Steps, as of the greatest integer below, show at greater values only; powers at smaller ones.
+    let scale = if seed < 3 { 1.0 } else { 7.3 };
+    scale * (0.4 + 1.2 * ((hash >> 11) as f64 / (1u64 << 53) as f64))
 }
 
 /// Whether two values differ by more than math-verify ever forgives (it rounds to six decimals), and than rounding errors.
