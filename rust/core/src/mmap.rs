@@ -1,4 +1,4 @@
-//! Files mapped into memory: the one place with `unsafe` code.
+//! Files mapped into memory: with `encoder::prefetch` the only place with `unsafe` code.
 
 use std::fs::File;
 use std::path::Path;

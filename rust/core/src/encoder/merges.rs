@@ -12,14 +12,27 @@ pub(super) const MAX_IDS: usize = (1 << 20) - 1;
 pub(super) const MAX_RULES: usize = (1 << 24) - 1;
 
 /// Up to this many bytes, looking for the smallest rank in an array is faster than a heap.
-const SHORT: usize = 64;
+const SHORT: usize = 1 << INDEX_BITS;
+const INDEX_BITS: u32 = 6;
+/// Up to this many bytes, the ranks fit into four vector registers.
+const TINY: usize = 16;
+const FILTER_BITS: u32 = 21;
 const EMPTY: u64 = u64::MAX;
+
+/// Half a cache line of rules, each as left id (20 bits), right id (20 bits) and rank (24 bits); the free places are last.
+/// Comparing all four takes no branch that could be mispredicted, and hardly a bucket is full.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Bucket([u64; 4]);
 
 /// The rules: which two tokens merge into which one, and in what order of precedence.
 pub(super) struct Merges {
-    /// Open addressing: left id (20 bits), right id (20 bits), rank (24 bits).
-    slots: Vec<u64>,
+    buckets: Vec<Bucket>,
+    /// How far a hash is moved down to number a bucket.
     shift: u32,
+    /// One bit per hash value of [`FILTER_BITS`] bits: whether some rule has it. About half of the pairs that are asked
+    /// for have no rule, and this is small enough for the processor's second-level cache.
+    filter: Vec<u64>,
     /// The token that the rule of a rank makes.
     merged: Vec<u32>,
     /// Id of each single byte.
@@ -33,11 +46,12 @@ impl Merges {
     ///
     /// Ids must be below [`MAX_IDS`] and there must be at most [`MAX_RULES`] rules.
     pub(super) fn new(bytes: [u32; 256], rules: &[(u32, u32, u32)]) -> Self {
-        // At most half full.
-        let num_slots = (rules.len() * 2).next_power_of_two().max(16);
+        // One or two rules per bucket.
+        let num_buckets = (rules.len() / 2).next_power_of_two().max(2);
         let mut merges = Self {
-            slots: vec![EMPTY; num_slots],
-            shift: 64 - num_slots.trailing_zeros(),
+            buckets: vec![Bucket([EMPTY; 4]); num_buckets],
+            shift: 64 - num_buckets.trailing_zeros(),
+            filter: vec![0; 1 << (FILTER_BITS - 6)],
             merged: rules.iter().map(|rule| rule.2).collect(),
             bytes,
             byte_pairs: Vec::new(),
@@ -60,32 +74,38 @@ impl Merges {
 
     fn insert(&mut self, left: u32, right: u32, rank: u32) {
         let pair = pair_of(left, right);
-        let mut at = self.home(pair);
-        while self.slots[at] != EMPTY && self.slots[at] >> 24 != pair {
-            at = (at + 1) & (self.slots.len() - 1);
+        let hash = hash_of(pair);
+        self.filter[(hash >> (70 - FILTER_BITS)) as usize] |= 1 << (hash >> (64 - FILTER_BITS) & 63);
+        let mut at = (hash >> self.shift) as usize;
+        loop {
+            let place = self.buckets[at].0.iter_mut().find(|rule| **rule == EMPTY || **rule >> 24 == pair);
+            if let Some(place) = place {
+                *place = pair << 24 | u64::from(rank);
+                return;
+            }
+            at = (at + 1) % self.buckets.len();
         }
-        self.slots[at] = pair << 24 | u64::from(rank);
-    }
-
-    #[inline]
-    fn home(&self, pair: u64) -> usize {
-        (pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
     }
 
     /// Rank of the rule for `left` and `right`, or [`NEVER`].
     #[inline]
     fn rank(&self, left: u32, right: u32) -> u32 {
         let pair = pair_of(left, right);
-        let mut at = self.home(pair);
+        let hash = hash_of(pair);
+        if self.filter[(hash >> (70 - FILTER_BITS)) as usize] >> (hash >> (64 - FILTER_BITS) & 63) & 1 == 0 {
+            return NEVER;
+        }
+        let mut at = (hash >> self.shift) as usize;
         loop {
-            let slot = self.slots[at];
-            if slot >> 24 == pair {
-                return (slot & 0xFF_FFFF) as u32;
+            let Bucket(rules) = &self.buckets[at];
+            let mut rank = NEVER;
+            for rule in rules {
+                rank = if rule >> 24 == pair { (rule & 0xFF_FFFF) as u32 } else { rank };
             }
-            if slot == EMPTY {
-                return NEVER;
+            if (rules[3] == EMPTY) | (rank != NEVER) {
+                return rank;
             }
-            at = (at + 1) & (self.slots.len() - 1);
+            at = (at + 1) & (self.buckets.len() - 1);
         }
     }
 
@@ -93,17 +113,64 @@ impl Merges {
     ///
     /// `word` must be shorter than 4 GiB.
     pub(super) fn apply(&self, word: &[u8], ids: &mut Vec<u32>) {
-        if word.len() <= SHORT {
+        if word.len() <= TINY {
+            self.apply_tiny(word, ids);
+        } else if word.len() <= SHORT {
             self.apply_short(word, ids);
         } else {
             self.apply_long(word, ids);
         }
     }
 
+    /// All in a few registers: tokens stay where they are, and those merged away lose their bit in `left`.
+    fn apply_tiny(&self, word: &[u8], ids: &mut Vec<u32>) {
+        // The last byte has no right neighbour, so there is one rank less than bytes; the rest are never chosen.
+        let (mut tokens, mut ranks) = ([0; TINY], [NEVER; TINY]);
+        let mut left: u32 = 0;
+        for (index, byte) in word.iter().enumerate() {
+            tokens[index] = self.bytes[usize::from(*byte)];
+            left |= u32::from(tokens[index] != NO_TOKEN) << index;
+        }
+        if left.count_ones() as usize != word.len() {
+            return self.apply_short(word, ids);
+        }
+        for (index, pair) in word.windows(2).enumerate() {
+            ranks[index] = numbered(self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])], index);
+        }
+        loop {
+            let lowest = ranks.iter().fold(NEVER, |lowest, rank| lowest.min(*rank));
+            if lowest == NEVER {
+                break;
+            }
+            let at = lowest as usize % TINY;
+            let merged = self.merged[(lowest >> INDEX_BITS) as usize];
+            let after = left & (u32::MAX << at << 1);
+            let right = after.trailing_zeros() as usize % TINY;
+            let beyond = after & after.wrapping_sub(1);
+            left &= !(1 << right);
+            tokens[at] = merged;
+            ranks[right] = NEVER;
+            ranks[at] = NEVER;
+            if beyond != 0 {
+                ranks[at] = numbered(self.rank(merged, tokens[beyond.trailing_zeros() as usize % TINY]), at);
+            }
+            let before = left & !(u32::MAX << at);
+            if before != 0 {
+                let previous = (31 - before.leading_zeros()) as usize % TINY;
+                ranks[previous] = numbered(self.rank(tokens[previous], merged), previous);
+            }
+        }
+        while left != 0 {
+            ids.push(tokens[left.trailing_zeros() as usize % TINY]);
+            left &= left - 1;
+        }
+    }
+
     fn apply_short(&self, word: &[u8], ids: &mut Vec<u32>) {
         let mut tokens = [0; SHORT];
-        // ranks[i] belongs to tokens i and i + 1.
+        // ranks[i] belongs to tokens i and i + 1. Tokens move down, so their numbers are put in only when compared.
         let mut ranks = [NEVER; SHORT];
+        let moved = |rank: u32| numbered(rank, 0);
         let mut length = 0;
         let mut previous = None;
         for byte in word {
@@ -113,30 +180,27 @@ impl Merges {
             }
             tokens[length] = id;
             if let Some(left) = previous {
-                ranks[length - 1] = self.byte_pairs[usize::from(left) << 8 | usize::from(*byte)];
+                ranks[length - 1] = moved(self.byte_pairs[usize::from(left) << 8 | usize::from(*byte)]);
             }
             previous = Some(*byte);
             length += 1;
         }
         while length > 1 {
-            let (mut at, mut lowest) = (0, NEVER);
-            for (index, rank) in ranks[..length - 1].iter().enumerate() {
-                if *rank < lowest {
-                    (at, lowest) = (index, *rank);
-                }
-            }
+            let lowest =
+                ranks[..length - 1].iter().zip(0..).fold(NEVER, |lowest, (rank, index)| lowest.min(rank | index));
             if lowest == NEVER {
                 break;
             }
-            tokens[at] = self.merged[lowest as usize];
+            let at = lowest as usize % SHORT;
+            tokens[at] = self.merged[(lowest >> INDEX_BITS) as usize];
             tokens.copy_within(at + 2..length, at + 1);
             ranks.copy_within(at + 1..length - 1, at);
             length -= 1;
             if at > 0 {
-                ranks[at - 1] = self.rank(tokens[at - 1], tokens[at]);
+                ranks[at - 1] = moved(self.rank(tokens[at - 1], tokens[at]));
             }
             if at + 1 < length {
-                ranks[at] = self.rank(tokens[at], tokens[at + 1]);
+                ranks[at] = moved(self.rank(tokens[at], tokens[at + 1]));
             }
         }
         ids.extend_from_slice(&tokens[..length]);
@@ -176,9 +240,24 @@ impl Merges {
     }
 }
 
+/// A rank above the number of its place: the smallest of these is the leftmost of the lowest ranks.
+#[inline]
+fn numbered(rank: u32, place: usize) -> u32 {
+    if rank == NEVER {
+        NEVER
+    } else {
+        rank << INDEX_BITS | place as u32
+    }
+}
+
 #[inline]
 fn pair_of(left: u32, right: u32) -> u64 {
     u64::from(left) << 20 | u64::from(right)
+}
+
+#[inline]
+fn hash_of(pair: u64) -> u64 {
+    pair.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// A list of tokens from which tokens vanish: two arrays, for words can be hundreds of megabytes.

@@ -1,16 +1,22 @@
 //! Text to ids for byte-level byte-pair encoding, with exactly the ids of Hugging Face's `tokenizers` and far less work.
 //!
 //! The path of a text, as there: added tokens are cut out ([`added`]), the rest is normalized ([`nfc`]), split into
-//! words ([`pattern`], [`window`]), and each word is merged ([`merges`]) unless its ids are remembered ([`cache`]).
+//! words ([`pattern`], [`window`]), which wait a little ([`ahead`]) and are then merged ([`merges`]), unless their ids are
+//! remembered ([`short`], [`long`]).
 //! [`json`] reads `tokenizer.json` and refuses what is not known to be computed exactly; for that there is the crate
 //! `tokenizers`.
 
 mod added;
-mod cache;
+mod ahead;
 mod json;
+mod long;
 mod merges;
 mod nfc;
 mod pattern;
+mod prefetch;
+mod scratch;
+mod short;
+mod table;
 mod unicode;
 mod unicode_ranges;
 mod vocabulary;
@@ -19,14 +25,17 @@ mod window;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use added::AddedTokens;
-pub use cache::Scratch;
-use cache::{Key, MAX_SHORT};
+use ahead::{Ahead, Word};
 use merges::Merges;
 use pattern::Pattern;
+pub use scratch::Scratch;
 pub use unicode::classes_of;
 use unicode::Classes;
 use vocabulary::Vocabulary;
 use window::{word_starts, CHUNK, WINDOW};
+
+/// Bytes of text that room for ids is made for at once.
+const STRETCH: usize = 4096;
 
 /// Tells encoders apart, so that a [`Scratch`] never serves two.
 static NEXT_ENCODER: AtomicU64 = AtomicU64::new(1);
@@ -119,95 +128,94 @@ impl Encoder {
     /// Appends the ids of `text`, which holds no added token and is normalized.
     fn split(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
         let bytes = text.as_bytes();
-        // A token takes at least a byte, and room for three more lets each word write a fixed number of ids.
-        let mut found = [0; WINDOW + 4];
+        let mut output = Output { ids, num_ids: 0, done: 0 };
+        output.num_ids = output.ids.len();
+        let mut ahead = Ahead::new();
         let mut rest = [0; CHUNK];
         let mut at = 0;
         while at < bytes.len() {
-            let ascii = bytes[at] < 0x80 && bytes.get(at + 1).is_none_or(|byte| *byte < 0x80);
-            let chunk = match bytes[at..].first_chunk::<CHUNK>() {
-                Some(chunk) => chunk,
-                None => {
+            let stretch = (bytes.len() - at).min(STRETCH);
+            output.make_room(at + stretch + WINDOW);
+            let end = at + stretch;
+            while at < end {
+                let chunk = bytes[at..].first_chunk::<CHUNK>().unwrap_or_else(|| {
                     rest.fill(0);
                     rest[..bytes.len() - at].copy_from_slice(&bytes[at..]);
                     &rest
+                });
+                let ascii = chunk[0] < 0x80 && chunk[1] < 0x80;
+                let starts = if ascii { word_starts(self.pattern, chunk, bytes.len() - at) } else { 1 };
+                at = if starts > 1 {
+                    push_words(chunk, starts, at, scratch, &mut ahead)
+                } else {
+                    let end = self.pattern.word_end(text, at, self.classes);
+                    if end - at > WINDOW {
+                        while let Some(word) = ahead.take_any() {
+                            self.look_up(bytes, word, scratch, &mut output);
+                        }
+                        output.ids.truncate(output.num_ids);
+                        self.merge(&bytes[at..end], output.ids);
+                        output.num_ids = output.ids.len();
+                        output.done = end;
+                        at = end;
+                        break;
+                    }
+                    push_word(chunk, 0, end - at, at, scratch, &mut ahead);
+                    end
+                };
+                while let Some(word) = ahead.take() {
+                    self.look_up(bytes, word, scratch, &mut output);
                 }
-            };
-            let starts = if ascii { word_starts(self.pattern, chunk, bytes.len() - at) } else { 1 };
-            let end = WINDOW - 1 - starts.leading_zeros() as usize;
-            if end == 0 {
-                let end = self.pattern.word_end(text, at, self.classes);
-                self.word(&bytes[at..end], scratch, ids);
-                at = end;
-                continue;
             }
-            let num_found = self.words(chunk, starts, scratch, &mut found);
-            ids.extend_from_slice(&found[..num_found]);
-            at += end;
         }
+        while let Some(word) = ahead.take_any() {
+            self.look_up(bytes, word, scratch, &mut output);
+        }
+        output.ids.truncate(output.num_ids);
     }
 
-    /// Writes the ids of the words between the set bits of `starts` to `found` and returns their number.
+    /// Writes the ids of the word that begins where the last one written ended.
     #[inline]
-    fn words(&self, chunk: &[u8; CHUNK], starts: u64, scratch: &mut Scratch, found: &mut [u32; WINDOW + 4]) -> usize {
-        let (mut start, mut num_found) = (0, 0);
-        let mut left = starts & (starts - 1);
-        while left != 0 {
-            let end = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let length = end - start;
-            let key = key_at(chunk, start, length);
-            match scratch.words.at_home(key) {
-                // No key in the cache has a length above MAX_SHORT, so longer words never come here.
-                Some(known) => {
-                    // More than there may be: what follows overwrites the rest.
-                    found[num_found..num_found + 4].copy_from_slice(known);
-                    num_found += known[3] as usize;
-                }
-                None => {
-                    let word = &chunk[start..end];
-                    let fresh = self.ids_of_word(word, scratch);
-                    found[num_found..num_found + fresh.len()].copy_from_slice(fresh);
-                    num_found += fresh.len();
-                }
+    fn look_up(&self, text: &[u8], word: Word, scratch: &mut Scratch, output: &mut Output) {
+        let room = &mut output.ids[output.num_ids..];
+        output.num_ids += match scratch.short.find(word.key, word.hash) {
+            Some((known, count)) => {
+                // Always four numbers; what follows overwrites those that are no ids.
+                room[..short::MAX_IDS].copy_from_slice(known);
+                count
             }
-            start = end;
+            None => self.rare_word(&text[output.done..word.end as usize], word.key, scratch, room),
+        };
+        output.done = word.end as usize;
+    }
+
+    /// Writes the ids of a word that is not among the short ones to `ids`, and returns their number.
+    #[inline(never)]
+    fn rare_word(&self, word: &[u8], short_key: short::Key, scratch: &mut Scratch, ids: &mut [u32]) -> usize {
+        let Scratch { short, long, fresh, .. } = scratch;
+        // A short word with many ids is merged again each time: that takes less than asking for all that are new.
+        let key = (word.len() > short::MAX_BYTES).then(|| long::Key::of(word)).flatten();
+        if let Some(known) = key.and_then(|key| long.find(key)) {
+            ids[..known.len()].copy_from_slice(known);
+            return known.len();
         }
-        num_found
+        fresh.clear();
+        self.merge(word, fresh);
+        ids[..fresh.len()].copy_from_slice(fresh);
+        if word.len() <= short::MAX_BYTES && fresh.len() <= short::MAX_IDS {
+            short.insert(short_key, fresh);
+        } else if let Some(key) = key {
+            long.insert(key, fresh);
+        }
+        fresh.len()
     }
 
     /// Appends the ids of one word of any length.
-    fn word(&self, word: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
-        ids.extend_from_slice(self.ids_of_word(word, scratch));
-    }
-
-    /// The ids of `word`, from the scratch or by merging.
-    #[inline(never)]
-    fn ids_of_word<'a>(&self, word: &[u8], scratch: &'a mut Scratch) -> &'a [u32] {
-        let Scratch { words, long, fresh, .. } = scratch;
-        let key = (word.len() <= MAX_SHORT).then(|| {
-            let mut padded = [0; 16];
-            padded[..word.len()].copy_from_slice(word);
-            Key::new(padded, word.len())
-        });
-        let known = match key {
-            Some(key) => words.find(key),
-            None => long.find(word),
-        };
-        fresh.clear();
-        if let Some(known) = known {
-            fresh.extend_from_slice(known);
-            return fresh;
-        }
+    fn merge(&self, word: &[u8], ids: &mut Vec<u32>) {
         match self.ignore_merges.then(|| self.vocabulary.id_of_bytes(word)).flatten() {
-            Some(id) => fresh.push(id),
-            None => self.merges.apply(word, fresh),
+            Some(id) => ids.push(id),
+            None => self.merges.apply(word, ids),
         }
-        match key {
-            Some(key) => words.insert(key, fresh),
-            None => long.insert(word, fresh),
-        }
-        fresh
     }
 
     /// The text of `ids`, special tokens included; ids without a token add nothing, bytes that are not UTF-8 become
@@ -251,10 +259,52 @@ impl std::fmt::Debug for Encoder {
     }
 }
 
-/// The key of `length` bytes of `chunk` from `start` on.
+/// Where the ids of a text go.
+struct Output<'a> {
+    /// The ids, and room for more.
+    ids: &'a mut Vec<u32>,
+    num_ids: usize,
+    /// Bytes of the text whose ids are written.
+    done: usize,
+}
+
+impl Output<'_> {
+    /// Makes room for the ids of the text up to its byte `end`: a token takes at least a byte.
+    fn make_room(&mut self, end: usize) {
+        let needed = self.num_ids + (end - self.done) + short::MAX_IDS;
+        if self.ids.len() < needed {
+            self.ids.resize(needed, 0);
+        }
+    }
+}
+
+/// Queues the words between the set bits of `starts`; `at` is the chunk's place in the text. Returns where they end.
 #[inline]
-fn key_at(chunk: &[u8; CHUNK], start: usize, length: usize) -> Key {
-    // `start` lies in the window, so the 16 bytes always exist.
-    let bytes = chunk[start & (WINDOW - 1)..].first_chunk().copied().unwrap_or_default();
-    Key::new(bytes, length)
+fn push_words(chunk: &[u8; CHUNK], starts: u64, at: usize, scratch: &Scratch, ahead: &mut Ahead) -> usize {
+    let mut start = 0;
+    let mut left = starts & (starts - 1);
+    while left != 0 {
+        let end = left.trailing_zeros() as usize;
+        left &= left - 1;
+        push_word(chunk, start, end, at, scratch, ahead);
+        start = end;
+    }
+    at + start
+}
+
+/// Queues the word from `start` to `end` of the chunk, and has its place in memory fetched.
+#[inline]
+fn push_word(chunk: &[u8; CHUNK], start: usize, end: usize, at: usize, scratch: &Scratch, ahead: &mut Ahead) {
+    // `start` is in the window, so the bytes exist.
+    let bytes = &chunk[start & (WINDOW - 1)..];
+    let length = end - start;
+    let key = short::Key::new(bytes.first_chunk().copied().unwrap_or_default(), length);
+    let hash = key.hash();
+    scratch.short.prefetch(hash);
+    if length > short::MAX_BYTES {
+        if let Some(key) = bytes.first_chunk().and_then(|bytes| long::Key::new(bytes, length)) {
+            scratch.long.prefetch(key);
+        }
+    }
+    ahead.push(Word { key, hash, end: (at + end) as u32 });
 }

@@ -3,15 +3,14 @@
 //! No branch depends on the kind of a character, so nothing is mispredicted; a window that begins at a word's start
 //! needs to know nothing of the text before it, since none of the expressions looks back.
 
+use wide::{i8x16, CmpEq, CmpGt, CmpLt};
+
 use super::pattern::Pattern;
 
 /// Bytes that one call looks at.
 pub(super) const WINDOW: usize = 64;
-/// A window with room behind it, so that 16 bytes can be read from each of its positions.
-pub(super) const CHUNK: usize = WINDOW + 16;
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
+/// A window with room behind it, so that 32 bytes can be read from each of its positions.
+pub(super) const CHUNK: usize = WINDOW + 32;
 
 /// Starts of the words in the first `valid` bytes of `chunk` as bits; the first byte must be one, and is bit 0.
 ///
@@ -54,27 +53,21 @@ impl Masks {
     #[inline]
     fn of(chunk: &[u8; CHUNK]) -> Self {
         let mut masks = Masks { letter: 0, digit: 0, space: 0, line_end: 0, blank: 0, apostrophe: 0, high: 0 };
-        for (index, bytes) in chunk[..WINDOW].chunks_exact(8).enumerate() {
-            let word = bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-            // With the high bit of each byte gone, adding up to 0x80 never carries into the next byte.
-            let low = word & !HIGH;
-            let from = |start: u8| low + ONES * u64::from(0x80 - start);
-            let equal = |byte: u8| !((low ^ (ONES * u64::from(byte))) + ONES * 0x7F);
-            let folded = low | (ONES * 0x20);
-            let letter = (folded + ONES * (0x80 - 0x61)) & !(folded + ONES * (0x80 - 0x7B));
-            let digit = from(b'0') & !from(b'9' + 1);
-            let blank = equal(b' ');
-            let space = blank | (from(b'\t') & !from(b'\r' + 1));
-            let line_end = equal(b'\r') | equal(b'\n');
-            let ascii = !word;
-            let shift = index * 8;
-            masks.letter |= gather(letter & ascii) << shift;
-            masks.digit |= gather(digit & ascii) << shift;
-            masks.space |= gather(space & ascii) << shift;
-            masks.line_end |= gather(line_end & ascii) << shift;
-            masks.blank |= gather(blank & ascii) << shift;
-            masks.apostrophe |= gather(equal(b'\'') & ascii) << shift;
-            masks.high |= gather(word) << shift;
+        for (index, lane) in chunk[..WINDOW].chunks_exact(16).enumerate() {
+            // Compared as signed numbers, bytes outside ASCII are below all of ASCII.
+            let bytes = i8x16::from(lane.first_chunk::<16>().map_or([0; 16], |lane| lane.map(|byte| byte as i8)));
+            let is = |byte: u8| bytes.cmp_eq(splat(byte));
+            let between =
+                |bytes: i8x16, first: u8, last: u8| bytes.cmp_gt(splat(first - 1)) & bytes.cmp_lt(splat(last + 1));
+            let bits = |mask: i8x16| u64::from(mask.move_mask() as u16) << (index * 16);
+            let blank = is(b' ');
+            masks.letter |= bits(between(bytes | splat(0x20), b'a', b'z'));
+            masks.digit |= bits(between(bytes, b'0', b'9'));
+            masks.space |= bits(blank | between(bytes, b'\t', b'\r'));
+            masks.line_end |= bits(is(b'\r') | is(b'\n'));
+            masks.blank |= bits(blank);
+            masks.apostrophe |= bits(is(b'\''));
+            masks.high |= bits(bytes);
         }
         masks
     }
@@ -92,10 +85,9 @@ impl Masks {
     }
 }
 
-/// The high bits of the eight bytes as eight adjacent bits.
 #[inline]
-fn gather(word: u64) -> u64 {
-    (((word & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080)) >> 56
+fn splat(byte: u8) -> i8x16 {
+    i8x16::splat(byte as i8)
 }
 
 /// Every third digit of each run, from its first on.
