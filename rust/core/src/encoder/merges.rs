@@ -3,6 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use bytemuck::{Pod, Zeroable};
+
+use super::table::Table;
+
 /// A rank that no rule has: "these two never merge".
 const NEVER: u32 = u32::MAX;
 /// Marks a byte without a token; such bytes give no id, as in Hugging Face's models without an unknown token.
@@ -21,13 +25,13 @@ const EMPTY: u64 = u64::MAX;
 
 /// Half a cache line of rules, each as left id (20 bits), right id (20 bits) and rank (24 bits); the free places are last.
 /// Comparing all four takes no branch that could be mispredicted, and hardly a bucket is full.
-#[derive(Clone, Copy)]
-#[repr(align(32))]
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(32))]
 struct Bucket([u64; 4]);
 
 /// The rules: which two tokens merge into which one, and in what order of precedence.
 pub(super) struct Merges {
-    buckets: Vec<Bucket>,
+    buckets: Table<Bucket>,
     /// How far a hash is moved down to number a bucket.
     shift: u32,
     /// One bit per hash value of [`FILTER_BITS`] bits: whether some rule has it. About half of the pairs that are asked
@@ -48,8 +52,10 @@ impl Merges {
     pub(super) fn new(bytes: [u32; 256], rules: &[(u32, u32, u32)]) -> Self {
         // One or two rules per bucket.
         let num_buckets = (rules.len() / 2).next_power_of_two().max(2);
+        let mut buckets = Table::new(num_buckets);
+        buckets.fill(Bucket([EMPTY; 4]));
         let mut merges = Self {
-            buckets: vec![Bucket([EMPTY; 4]); num_buckets],
+            buckets,
             shift: 64 - num_buckets.trailing_zeros(),
             filter: vec![0; 1 << (FILTER_BITS - 6)],
             merged: rules.iter().map(|rule| rule.2).collect(),
