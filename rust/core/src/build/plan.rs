@@ -17,6 +17,9 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Share of the memory that one line may take, and that blocks in work may take together.
 const LINE_SHARE: u64 = 16;
 const WINDOW_SHARE: u64 = 8;
+/// Blocks in work at once: enough that no worker waits while another writes. More would only pile up before a slow disk.
+const BLOCKS_IN_WORK: usize = 8;
+const BLOCKS_PER_WORKER: usize = 4;
 /// Share that joined responses may take.
 const JOIN_SHARE: u64 = 3;
 
@@ -74,7 +77,9 @@ impl<'a> Plan<'a> {
             policy: Policy::new(tokenizer, stop_id, recipe, joined, &config.run.math_command)?,
             columns,
             limits,
-            window: usize::try_from(config.run.memory_bytes / WINDOW_SHARE).unwrap_or(usize::MAX),
+            window: usize::try_from(config.run.memory_bytes / WINDOW_SHARE)
+                .unwrap_or(usize::MAX)
+                .min((BLOCKS_IN_WORK + BLOCKS_PER_WORKER * config.run.workers) * BLOCK_BYTES),
             workers: config.run.workers,
             output: config.output.clone(),
             inputs,
