@@ -41,7 +41,7 @@ class VerificationConfig:
     seed: int = 1
     """Decides which pairs are made."""
     shared: Path | None = None
-    """Folder with `eval/` and `traces/`; without it there are no real answers among the pairs."""
+    """Folder with `eval/` and `traces/` (of real answers); without it there are none among the pairs."""
     store: Path | None = None
     """File that keeps math-verify's verdicts, so that an interrupted run goes on; one for each machine."""
 

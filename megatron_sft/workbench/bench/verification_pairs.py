@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_sft._native import answer_text, last_boxed
+from megatron_sft.errors import ConfigError
 
 Pair = tuple[str, str]
 
@@ -100,6 +101,8 @@ def _golds_of(row: dict[str, Any]) -> list[str]:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     opener = gzip.open if path.suffix == ".gz" else open
+    if not path.exists():
+        raise ConfigError(f"{path} is missing: --shared is a folder with eval/ and traces/")
     with opener(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
