@@ -17,7 +17,14 @@ from megatron_sft.data.shards import ShardReader
 from megatron_sft.files import write_json
 from megatron_sft.model.device import Device, process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.model.gpt import build_gpt, data_parallel_rank_and_size, initialize_model_parallel, transformer_config
+from megatron_sft.model.gpt import (
+    build_chunks,
+    context_parallel_rank,
+    data_parallel_rank_and_size,
+    has_fixed_rows,
+    initialize_model_parallel,
+    transformer_config,
+)
 from megatron_sft.train import assets, start_up
 from megatron_sft.train.batch import BatchBuilder
 from megatron_sft.train.checkpoint import CheckpointStore
@@ -69,7 +76,10 @@ def main(options: TrainOptions) -> None:
             dp_rank=dp_rank,
             dp_size=dp_size,
             cost=RowCost(hidden_size=geometry.hidden_size),
-            fixed_rows=not device.is_cpu,
+            fixed_rows=has_fixed_rows(options.layout, device),
+            weighting=options.weighting,
+            layout=options.layout,
+            cp_rank=context_parallel_rank(),
         )
         trainer = Trainer(options=options, learner=learner, batches=batches, checkpoints=checkpoints, monitor=monitor)
         try:
@@ -83,10 +93,11 @@ def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device)
     """The model with its initial weights, and what updates it."""
     dtype = torch.bfloat16 if options.bf16 else torch.float32
     config = transformer_config(geometry, options.layout, device, dtype=dtype)
-    model = build_gpt(config, geometry, device, seed=options.seed)
+    chunks = build_chunks(config, geometry, device, seed=options.seed)
     if options.init_from:
-        load_hf_into(model, geometry, options.init_from)
-    return build_learner(model, geometry.vocab_size, options, device)
+        for chunk in chunks:
+            load_hf_into(chunk, geometry, options.init_from)
+    return build_learner(chunks, geometry.vocab_size, options, device)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Megatron-Core's own `DotProductAttention` refuses `packed_seq_params`. `PackedAt
 of `TEDotProductAttention`, so that it goes into the same place of the layer spec, and the trainer hands the same
 packed batch to both.
 
-Shapes: T tokens of a row, H query heads and G key-value groups of this tensor-parallel rank, D head dimension.
+Shapes: T tokens of a row, P of them on this context-parallel rank (P = T without context parallelism), H query heads
+and G key-value groups of this tensor-parallel rank, D head dimension.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from typing import Any
 import megatron_sft.model.lean_megatron  # noqa: F401
 
 import torch
+from megatron.core import parallel_state
 from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.tensor_parallel.mappings import gather_from_sequence_parallel_region
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -28,18 +31,27 @@ _MAX_PADDING = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
+class DocumentBatch:
+    """N documents of similar length that are attended in one call, at most L tokens each, Q of them here."""
+
+    queries: Tensor
+    """int64[N, Q] places among this rank's tokens; places past a document's end repeat its last token."""
+    keys: Tensor
+    """int64[N, L] places among the keys of all context-parallel ranks, one rank after the other; likewise."""
+    mask: Tensor | None
+    """bool[N, 1, Q, L] True where a query sees a key; None where Q is L and the mask is causal: no real token sees the
+    places past a document's end then either."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RowLayout:
-    """How the documents of one row are batched: documents of similar length are attended in one call.
+    """How the documents of one row are batched."""
 
-    `gathers[k][n, i]` is the row position of token i of document n of batch k; places past a document's end repeat
-    its last token. Under a causal mask no real token sees them, so no mask tensor is needed and the result is exact.
-    """
-
-    gathers: list[Tensor]
-    """Per batch int64[N, L] row positions."""
+    batches: list[DocumentBatch]
+    """Every token of this rank is a query in exactly one of them."""
 
     order: Tensor
-    """int64[T]: where row position t lies in the concatenated, flattened batches."""
+    """int64[P]: where each token of this rank lies in the concatenated, flattened batches."""
 
 
 class PackedAttention(MegatronModule):
@@ -64,8 +76,7 @@ class PackedAttention(MegatronModule):
         dropout = config.attention_dropout if attention_dropout is None else attention_dropout
         if dropout:
             raise ConfigError(f"attention dropout {dropout}: PackedAttention supports only 0")
-        if config.context_parallel_size > 1:
-            raise ConfigError("context parallelism needs TransformerEngine: set --context-parallel-size 1")
+        self.cp_size = config.context_parallel_size
         self.softmax_scale = softmax_scale
         self.layer_number = layer_number
 
@@ -82,31 +93,45 @@ class PackedAttention(MegatronModule):
         """Attend.
 
         Args:
-            query: [T, H, D]; key and value: [T, G, D].
+            query: [P, H, D]; key and value: [P, G, D].
             attention_mask: must be None: documents and causality come from `packed_seq_params`.
-            packed_seq_params: `cu_seqlens_q` int32[documents + 1], rising from 0 to T.
+            packed_seq_params: `cu_seqlens_q` int32[documents + 1], rising from 0 to T. With context parallelism a rank
+                holds of each document the two pieces that `local_places` names.
 
         Returns:
-            [T, H * D]
+            [P, H * D]
         """
         assert packed_seq_params is not None, "PackedAttention takes packed rows only"
         assert attention_mask is None and attention_bias is None, "masks follow from cu_seqlens"
         grouped = key.shape[1] != query.shape[1]
-        layout = _row_layout(packed_seq_params)
+        layout = self._row_layout(packed_seq_params)
+        if self.cp_size > 1:
+            group = parallel_state.get_context_parallel_group()
+            key, value = (gather_from_sequence_parallel_region(x.contiguous(), group=group) for x in (key, value))
         attended = [
             scaled_dot_product_attention(
-                _by_head(query, gather),
-                _by_head(key, gather),
-                _by_head(value, gather),
-                is_causal=True,
+                _by_head(query, batch.queries),
+                _by_head(key, batch.keys),
+                _by_head(value, batch.keys),
+                attn_mask=batch.mask,
+                is_causal=batch.mask is None,
                 scale=self.softmax_scale,
                 enable_gqa=grouped,
             )
             .transpose(1, 2)
             .flatten(0, 1)
-            for gather in layout.gathers
+            for batch in layout.batches
         ]
         return torch.cat(attended).index_select(0, layout.order).flatten(1)
+
+    def _row_layout(self, params: PackedSeqParams) -> RowLayout:
+        """The layout of a row; computed once per row, as every layer needs the same one."""
+        layout: RowLayout | None = getattr(params, "row_layout", None)
+        if layout is None:
+            rank = parallel_state.get_context_parallel_rank() if self.cp_size > 1 else 0
+            layout = lay_out_row(params.cu_seqlens_q, rank, self.cp_size)
+            params.row_layout = layout
+        return layout
 
 
 def _by_head(x: Tensor, gather: Tensor) -> Tensor:
@@ -114,23 +139,37 @@ def _by_head(x: Tensor, gather: Tensor) -> Tensor:
     return x.index_select(0, gather.flatten()).view(*gather.shape, *x.shape[1:]).transpose(1, 2)
 
 
-def _row_layout(params: PackedSeqParams) -> RowLayout:
-    """The layout of a row; computed once per row, as every layer needs the same one."""
-    layout: RowLayout | None = getattr(params, "row_layout", None)
-    if layout is None:
-        layout = lay_out_row(params.cu_seqlens_q)
-        params.row_layout = layout
-    return layout
+def local_places(cu_seqlens: Tensor, cp_rank: int, cp_size: int) -> Tensor:
+    """Places of a row that one context-parallel rank holds, int64[T / cp_size], in the order in which it holds them.
+
+    Each document is cut into `2 * cp_size` pieces of equal length, and rank r holds the pieces r and `2 * cp_size - 1 -
+    r`: under a causal mask, early tokens have little work and late ones much, so every rank has the same. This is the
+    layout that TransformerEngine expects of packed rows, and Megatron-Core's rotary embedding with it.
+
+    Args:
+        cu_seqlens: int32[documents + 1], rising from 0 to T; each document a multiple of `2 * cp_size` long unless
+            `cp_size` is 1.
+    """
+    if cp_size == 1:
+        return torch.arange(int(cu_seqlens[-1]))
+    parts = []
+    for start, end in pairwise(cu_seqlens.tolist()):
+        piece = (end - start) // (2 * cp_size)
+        for number in (cp_rank, 2 * cp_size - 1 - cp_rank):
+            parts.append(torch.arange(start + number * piece, start + (number + 1) * piece))
+    return torch.cat(parts)
 
 
-def lay_out_row(cu_seqlens: Tensor) -> RowLayout:
+def lay_out_row(cu_seqlens: Tensor, cp_rank: int = 0, cp_size: int = 1) -> RowLayout:
     """Group the documents of a row by length so that padding stays below a quarter of the real tokens.
 
     Args:
         cu_seqlens: int32[documents + 1], rising from 0 to T.
+        cp_rank: this rank among those that share the row.
+        cp_size: their number.
 
-    Worked example: cu_seqlens [0, 2, 5] gives one batch, longest document first, with gather [[2, 3, 4], [0, 1, 1]];
-    flattened, row position 0 lies at place 3, so order is [3, 4, 0, 1, 2].
+    Worked example: cu_seqlens [0, 2, 5] on one rank gives one batch, longest document first, with queries and keys
+    [[2, 3, 4], [0, 1, 1]]; flattened, row position 0 lies at place 3, so order is [3, 4, 0, 1, 2].
     """
     bounds = cu_seqlens.tolist()
     documents = sorted(((end - start, start) for start, end in pairwise(bounds) if end > start), reverse=True)
@@ -142,20 +181,34 @@ def lay_out_row(cu_seqlens: Tensor) -> RowLayout:
             num_tokens = 0
         groups[-1].append((length, start))
         num_tokens += length
-    return _layout_of_groups(groups, bounds[-1], cu_seqlens.device)
+    gathered = torch.cat([local_places(cu_seqlens, rank, cp_size) for rank in range(cp_size)])
+    return _layout_of_groups(groups, gathered, cp_rank, cp_size, cu_seqlens.device)
 
 
-def _layout_of_groups(groups: list[list[tuple[int, int]]], num_tokens: int, device: torch.device) -> RowLayout:
-    gathers = []
-    order = torch.empty(num_tokens, dtype=torch.int64)
+def _layout_of_groups(
+    groups: list[list[tuple[int, int]]], gathered: Tensor, cp_rank: int, cp_size: int, device: torch.device
+) -> RowLayout:
+    """`gathered` int64[T] are the row's places in the order in which the ranks together hold them."""
+    key_place = torch.empty_like(gathered)
+    key_place[gathered] = torch.arange(len(gathered))
+    num_local = len(gathered) // cp_size
+    batches = []
+    order = torch.empty(num_local, dtype=torch.int64)
     offset = 0
     for group in groups:
         lengths = torch.tensor([length for length, _ in group])
         starts = torch.tensor([start for _, start in group])
-        places = torch.arange(int(lengths.max()))
-        gather = starts[:, None] + torch.minimum(places[None], lengths[:, None] - 1)
-        real = (places[None] < lengths[:, None]).flatten().nonzero().squeeze(1)
-        order[gather.flatten()[real]] = offset + real
-        offset += gather.numel()
-        gathers.append(gather.to(device))
-    return RowLayout(gathers=gathers, order=order.to(device))
+        keys = starts[:, None] + torch.minimum(torch.arange(int(lengths.max()))[None], lengths[:, None] - 1)
+        # A rank holds the same share of every document, side by side, so its part of a document is a document too.
+        counts = lengths // cp_size
+        local = torch.arange(int(counts.max()))[None]
+        queries = starts[:, None] // cp_size + torch.minimum(local, counts[:, None] - 1)
+        real = (local < counts[:, None]).flatten().nonzero().squeeze(1)
+        order[queries.flatten()[real]] = offset + real
+        offset += queries.numel()
+        mask = None
+        if cp_size > 1:
+            position = gathered[cp_rank * num_local :][queries] - starts[:, None]
+            mask = (torch.arange(keys.shape[1])[None, None] <= position[:, :, None])[:, None].to(device)
+        batches.append(DocumentBatch(queries=queries.to(device), keys=key_place[keys].to(device), mask=mask))
+    return RowLayout(batches=batches, order=order.to(device))

@@ -1,5 +1,6 @@
 """Megatron-Core GPT models from a geometry: TransformerEngine layers where installed, plain torch otherwise."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ from megatron.core.models.gpt.gpt_layer_specs import (
 )
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_sft.errors import ConfigError
 from megatron_sft.model.attention import PackedAttention
 from megatron_sft.model.device import Device
 from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.norm import TorchRMSNorm
 
 VOCAB_DIVISOR = 64
 """The padded vocabulary is a multiple of this and of tp, so its size is the same for every tp that divides this."""
@@ -37,6 +40,28 @@ class ParallelLayout:
 
     context_parallel_size: int = 1
     """Ranks that share each row's tokens (cp)."""
+
+    virtual_stages: int = 1
+    """Parts of the model that each pipeline rank holds, in turn with the other ranks (interleaved schedule)."""
+
+    sequence_parallel: bool = False
+    """Split the tokens between attention and feed-forward over the tensor-parallel ranks as well."""
+
+    @property
+    def document_multiple(self) -> int:
+        """Each document of a row is padded to a multiple of this: context-parallel ranks take two pieces of each."""
+        return 2 * self.context_parallel_size if self.context_parallel_size > 1 else 1
+
+    @property
+    def row_multiple(self) -> int:
+        """Rows have a multiple of this many tokens."""
+        tokens_split = self.tensor_model_parallel_size if self.sequence_parallel else 1
+        return math.lcm(self.document_multiple, self.context_parallel_size * tokens_split)
+
+    @property
+    def rows_per_rank_multiple(self) -> int:
+        """The interleaved schedule takes micro-batches in groups of one for each pipeline rank."""
+        return self.pipeline_model_parallel_size if self.virtual_stages > 1 else 1
 
     def data_parallel_size(self, world_size: int) -> int:
         """Ranks left for data parallelism.
@@ -61,7 +86,27 @@ def initialize_model_parallel(layout: ParallelLayout) -> None:
         tensor_model_parallel_size=layout.tensor_model_parallel_size,
         pipeline_model_parallel_size=layout.pipeline_model_parallel_size,
         context_parallel_size=layout.context_parallel_size,
+        virtual_pipeline_model_parallel_size=_virtual_size(layout),
     )
+
+
+def has_fixed_rows(layout: ParallelLayout, device: Device) -> bool:
+    """Whether every row is padded to `seq_length`.
+
+    GPUs gain by constant shapes; on a CPU padding only costs time, but Megatron-Core's interleaved schedule knows no
+    changing shapes.
+    """
+    return not device.is_cpu or layout.virtual_stages > 1
+
+
+def context_parallel_rank() -> int:
+    """Place of this rank among those that share each row's tokens."""
+    return int(parallel_state.get_context_parallel_rank())
+
+
+def _virtual_size(layout: ParallelLayout) -> int | None:
+    """Megatron-Core's spelling: None without an interleaved schedule."""
+    return layout.virtual_stages if layout.virtual_stages > 1 else None
 
 
 def data_parallel_rank_and_size() -> tuple[int, int]:
@@ -114,8 +159,13 @@ def transformer_config(
         "tensor_model_parallel_size": layout.tensor_model_parallel_size,
         "pipeline_model_parallel_size": layout.pipeline_model_parallel_size,
         "context_parallel_size": layout.context_parallel_size,
-        # Rows on the CPU are cut to their real tokens, so stages tell each other the shape.
-        "variable_seq_lengths": device.is_cpu,
+        "virtual_pipeline_model_parallel_size": _virtual_size(layout),
+        # The interleaved schedule sends both ways between the same two ranks: batched, messages would be mixed up.
+        "overlap_p2p_comm": layout.virtual_stages > 1,
+        "batch_p2p_comm": layout.virtual_stages == 1,
+        "sequence_parallel": layout.sequence_parallel,
+        # Without a fixed shape pipeline stages tell each other the shape.
+        "variable_seq_lengths": not has_fixed_rows(layout, device),
         # Unused without experts, but its default is refused together with variable lengths.
         "moe_token_dispatcher_type": "alltoall",
         # The loss carries its weights; nothing may divide gradients by micro-batches or ranks.
@@ -131,23 +181,41 @@ def transformer_config(
     return TransformerConfig(**{**values, **options})
 
 
-def build_gpt(config: TransformerConfig, geometry: ModelGeometry, device: Device, *, seed: int = 1234) -> GPTModel:
+def build_chunks(
+    config: TransformerConfig, geometry: ModelGeometry, device: Device, *, seed: int = 1234
+) -> list[GPTModel]:
+    """The parts of the model that this rank holds: one, or as many as it has virtual stages."""
+    virtual_stages = config.virtual_pipeline_model_parallel_size
+    stages: list[int | None] = [None] if virtual_stages is None else list(range(virtual_stages))
+    return [build_gpt(config, geometry, device, seed=seed, vp_stage=stage) for stage in stages]
+
+
+def build_gpt(
+    config: TransformerConfig,
+    geometry: ModelGeometry,
+    device: Device,
+    *,
+    seed: int = 1234,
+    vp_stage: int | None = None,
+) -> GPTModel:
     """The part of the model that this rank holds, on `device`, with random weights drawn from `seed`.
 
-    Logits stay split over tensor-parallel ranks (`parallel_output`). The model parallel groups must exist.
+    Logits stay split over tensor-parallel ranks (`parallel_output`). The model parallel groups must exist. `vp_stage`
+    is the virtual stage, counted from 0, where the layout has such.
     """
     model_parallel_cuda_manual_seed(seed)
     model: GPTModel = GPTModel(
         config=config,
-        transformer_layer_spec=layer_spec(geometry, device),
+        transformer_layer_spec=block_spec(config, geometry, device, vp_stage),
         vocab_size=geometry.padded_vocab_size(config.tensor_model_parallel_size, VOCAB_DIVISOR),
         max_sequence_length=geometry.max_position_embeddings,
-        pre_process=parallel_state.is_pipeline_first_stage(),
-        post_process=parallel_state.is_pipeline_last_stage(),
+        pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=vp_stage),
+        post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=vp_stage),
         parallel_output=True,
         share_embeddings_and_output_weights=geometry.tie_word_embeddings,
         position_embedding_type="rope",
         rotary_base=geometry.rotary_base,
+        vp_stage=vp_stage,
     )
     # Norms without TransformerEngine ignore params_dtype, hence the cast.
     return model.to(device=device.torch_device, dtype=config.params_dtype)
@@ -158,13 +226,21 @@ def uses_transformer_engine(device: Device) -> bool:
     return not device.is_cpu and has_transformer_engine()
 
 
-def layer_spec(geometry: ModelGeometry, device: Device) -> ModuleSpec:
-    """The layer's modules: TransformerEngine's on a GPU that has it, Megatron-Core's local ones otherwise."""
+def block_spec(
+    config: TransformerConfig, geometry: ModelGeometry, device: Device, vp_stage: int | None = None
+) -> ModuleSpec | TransformerBlockSubmodules:
+    """The modules of this stage: TransformerEngine's on a GPU that has it, plain torch's otherwise."""
     if uses_transformer_engine(device):
         return get_gpt_layer_with_transformer_engine_spec(qk_layernorm=geometry.qk_layernorm)
-    spec = get_gpt_layer_local_spec(qk_layernorm=geometry.qk_layernorm, normalization="RMSNorm")
-    spec.submodules.self_attention.submodules.core_attention = PackedAttention
-    return spec
+    layer = get_gpt_layer_local_spec(qk_layernorm=geometry.qk_layernorm, normalization="RMSNorm")
+    layer.submodules.input_layernorm = TorchRMSNorm
+    layer.submodules.pre_mlp_layernorm = TorchRMSNorm
+    attention = layer.submodules.self_attention.submodules
+    attention.core_attention = PackedAttention
+    if geometry.qk_layernorm:
+        attention.q_layernorm = attention.k_layernorm = TorchRMSNorm
+    num_layers = get_num_layers_to_build(config, vp_stage)
+    return TransformerBlockSubmodules(layer_specs=[layer] * num_layers, layer_norm=TorchRMSNorm)
 
 
 def _check_split(geometry: ModelGeometry, layout: ParallelLayout) -> None:
@@ -174,7 +250,10 @@ def _check_split(geometry: ModelGeometry, layout: ParallelLayout) -> None:
         ("attention heads", geometry.num_attention_heads, "--tensor-model-parallel-size", tp),
         ("ffn_hidden_size", geometry.ffn_hidden_size, "--tensor-model-parallel-size", tp),
         ("layers", geometry.num_layers, "--pipeline-model-parallel-size", pp),
+        ("layers", geometry.num_layers, "--num-virtual-stages-per-pipeline-rank", pp * layout.virtual_stages),
     ]
     for what, count, option, size in checks:
         if count % size:
-            raise ConfigError(f"{option} {size}: {count} {what} cannot be split evenly; choose a divisor of {count}")
+            raise ConfigError(
+                f"{option}: {count} {what} cannot be split evenly into {size} parts; choose a divisor of {count}"
+            )

@@ -1,21 +1,26 @@
 """From samples to the tensors of a micro-batch: one packed row.
 
-Legend: T tokens of the row (real ones and padding), N documents of it. The shift between inputs and labels happens in
+Legend: T tokens of the row (real ones and padding), P of them on this rank (T / context-parallel size), N documents of
+it. The shift between inputs and labels happens in
 `ShardReader.fill_row` and nowhere else: place t of a sample is asked for token t + 1 of the same sample.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import megatron_sft.model.lean_megatron  # noqa: F401
 
+import numpy as np
 import torch
 from megatron.core.packed_seq_params import PackedSeqParams
+from numpy.typing import NDArray
 from torch import Tensor
 
 from megatron_sft.data.order import SampleOrder
 from megatron_sft.data.packing import RowCost, plan_rows
 from megatron_sft.data.shards import RowArrays, ShardReader
+from megatron_sft.model.gpt import ParallelLayout
+from megatron_sft.train.row_layout import pad_documents, share_of_rank
+from megatron_sft.train.weighting import LossWeighting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +28,13 @@ class Row:
     """One micro-batch. Documents never see each other; padding is a document of its own without trained tokens."""
 
     tokens: Tensor
-    """int64[1, T] input ids."""
+    """int64[1, P] input ids."""
     labels: Tensor
-    """int64[1, T] the id that follows in the same sample; 0 where there is none (its weight is 0)."""
+    """int64[1, P] the id that follows in the same sample; 0 where there is none (its weight is 0)."""
     loss_weights: Tensor
-    """float32[1, T] share of each place in the loss of the global batch; they sum to 1 over all ranks."""
+    """float32[1, P] weight of each place in the loss; see `megatron_sft.train.weighting`."""
     position_ids: Tensor
-    """int64[1, T] restart at 0 in each document."""
+    """int64[1, P] restart at 0 in each document."""
     cu_seqlens: Tensor
     """int32[N + 1] document boundaries, from 0 to T."""
     max_seqlen: int
@@ -66,7 +71,9 @@ class StepBatch:
     num_tokens: int
     """Real tokens of the global batch."""
     trained_tokens: int
-    """Trained tokens of the global batch: the denominator of the loss."""
+    """Trained tokens of the global batch."""
+    loss_weight: float
+    """Sum of all weights of the global batch: the denominator of the loss that is reported."""
     fill: float
     """Real tokens of the global batch / (rows of all ranks x seq_length)."""
 
@@ -93,6 +100,12 @@ class BatchBuilder:
     """Estimate of a row's time, for balance."""
     fixed_rows: bool
     """Pad every row to `seq_length` (constant shapes for GPUs) instead of cutting it to its real tokens."""
+    weighting: LossWeighting = LossWeighting()
+    """What each trained token counts."""
+    layout: ParallelLayout = ParallelLayout()
+    """How rows are shared out."""
+    cp_rank: int = 0
+    """This rank among those that share each row's tokens."""
 
     def build(self, iteration: int) -> StepBatch:
         """The batch of an iteration counted from 0.
@@ -102,23 +115,38 @@ class BatchBuilder:
         """
         indices = self.order.batch(iteration)
         lengths = self.reader.lengths[indices]
-        plan = plan_rows(lengths, self.seq_length, self.dp_size, self.cost)
-        # Not 0: the reader takes no shard with a sample that has no trained token.
-        trained_tokens = int(self.reader.trained_tokens[indices].sum())
+        plan = self._plan(lengths)
+        trained_tokens = self.reader.trained_tokens[indices]
+        weights = self.weighting.weights(trained_tokens)
         num_tokens = int(lengths.sum())
-        mine = [[int(indices[position]) for position in row] for row in plan[self.dp_rank]]
-        num_rows = len(plan) * len(plan[0])
+        num_rows = len(plan[self.dp_rank]) * self.dp_size
         return StepBatch(
-            rows=[self._row(row, 1.0 / trained_tokens) for row in mine],
-            sample_indices=mine,
+            rows=[self._row(indices[row], weights.per_token[row]) for row in plan[self.dp_rank]],
+            sample_indices=[indices[row].tolist() for row in plan[self.dp_rank]],
             num_samples=len(indices),
             num_tokens=num_tokens,
-            trained_tokens=trained_tokens,
+            trained_tokens=int(trained_tokens.sum()),
+            loss_weight=weights.total,
             fill=num_tokens / (num_rows * self.seq_length),
         )
 
-    def _row(self, indices: Sequence[int], token_weight: float) -> Row:
-        return to_row(self.reader.fill_row(indices, self.seq_length if self.fixed_rows else None, token_weight))
+    def _plan(self, lengths: NDArray[np.int64]) -> list[list[list[int]]]:
+        """`plan[rank][k]` is row k of a data-parallel rank: places in the batch."""
+        each = self.layout.document_multiple
+        # With every part of a rank counted as a rank, all of them get the same number of rows.
+        parts = self.layout.rows_per_rank_multiple
+        plan = plan_rows(-(-lengths // each) * each, self.seq_length, self.dp_size * parts, self.cost)
+        return [
+            [row for part in plan[rank * parts : (rank + 1) * parts] for row in part] for rank in range(self.dp_size)
+        ]
+
+    def _row(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> Row:
+        length = self.seq_length if self.fixed_rows else None
+        if self.layout.row_multiple == 1:
+            return to_row(self.reader.fill_row(indices, length, weights.astype(np.float32)))
+        row = self.reader.fill_row(indices, None, weights.astype(np.float32))
+        row = pad_documents(row, self.layout.document_multiple, length, self.layout.row_multiple)
+        return to_row(share_of_rank(row, self.cp_rank, self.layout.context_parallel_size))
 
 
 def to_row(arrays: RowArrays) -> Row:

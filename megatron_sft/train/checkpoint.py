@@ -90,16 +90,24 @@ def load(learner: Learner, folder: Path) -> None:
     _create_adam_state(learner.optimizer)
     with _tolerating_missing_step(learner.optimizer):
         state = dist_checkpointing.load(_state(learner, is_loading=True), str(folder))
-        learner.model.module.load_state_dict(state["model"])
+        for name, chunk in _chunks(learner):
+            chunk.load_state_dict(state[name])
         learner.optimizer.load_state_dict(state["optimizer"])
     _separate_step_counters(learner.optimizer)
     learner.scheduler.load_state_dict(state["opt_param_scheduler"])
 
 
 def _state(learner: Learner, *, is_loading: bool) -> dict[str, Any]:
-    model = learner.model.module.sharded_state_dict(metadata=_SHARDING)
+    model = {name: chunk.sharded_state_dict(metadata=_SHARDING) for name, chunk in _chunks(learner)}
     optimizer = learner.optimizer.sharded_state_dict(model, is_loading=is_loading, metadata=_SHARDING)
-    return {"model": model, "optimizer": optimizer, "opt_param_scheduler": learner.scheduler.state_dict()}
+    return {**model, "optimizer": optimizer, "opt_param_scheduler": learner.scheduler.state_dict()}
+
+
+def _chunks(learner: Learner) -> list[tuple[str, torch.nn.Module]]:
+    """The model's parts on this rank by name. The names are this rank's alone: tensors are stored under their own."""
+    if len(learner.chunks) == 1:
+        return [("model", learner.chunks[0].module)]
+    return [(f"model{number}", chunk.module) for number, chunk in enumerate(learner.chunks)]
 
 
 def _refuse_other_run(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:

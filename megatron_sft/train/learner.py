@@ -30,7 +30,8 @@ class Learner:
     """One rank's share of a model in training."""
 
     device: Device
-    model: DistributedDataParallel
+    chunks: list[DistributedDataParallel]
+    """The parts of the model that this rank holds: one for each virtual pipeline stage."""
     optimizer: MegatronOptimizer
     scheduler: OptimizerParamScheduler
     seq_length: int
@@ -42,14 +43,15 @@ class Learner:
         """Forward and backward over the rows; gradients end up reduced over all ranks.
 
         Returns:
-            Per row its share of the global loss (float32 scalars); empty on ranks that do not hold the last stage.
+            Per row its share of the global batch's weighted sum (float32 scalars); empty on ranks that do not hold the last stage.
         """
-        self.model.zero_grad_buffer()
+        for chunk in self.chunks:
+            chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         outputs = get_forward_backward_func()(
             forward_step_func=partial(_forward_step, self.vocab_size),
-            data_iterator=iter(batch.rows),
-            model=self.model,
+            data_iterator=[iter(batch.rows) for _ in self.chunks],
+            model=self.chunks,
             num_microbatches=len(batch.rows),
             seq_length=self.seq_length,
             micro_batch_size=1,
@@ -73,16 +75,19 @@ class Learner:
         return float(self.optimizer.param_groups[0]["lr"])
 
 
-def build_learner(model: GPTModel, vocab_size: int, options: TrainOptions, device: Device) -> Learner:
-    """Wrap a model, which must hold its initial weights, into DDP and give it an optimizer and a schedule."""
-    config = model.config
-    ddp = DistributedDataParallel(
-        config=config,
-        ddp_config=DistributedDataParallelConfig(
-            use_distributed_optimizer=True, grad_reduce_in_fp32=True, overlap_grad_reduce=False
-        ),
-        module=model,
-    )
+def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions, device: Device) -> Learner:
+    """Wrap the parts of a model, which must hold their initial weights, into DDP, with an optimizer and a schedule."""
+    config = models[0].config
+    chunks = [
+        DistributedDataParallel(
+            config=config,
+            ddp_config=DistributedDataParallelConfig(
+                use_distributed_optimizer=True, grad_reduce_in_fp32=True, overlap_grad_reduce=False
+            ),
+            module=model,
+        )
+        for model in models
+    ]
     # The loss is weighted over the global batch already: the token count must not divide the gradients again.
     config.finalize_model_grads_func = _finalize_gradients
     optimizer = get_megatron_optimizer(
@@ -99,12 +104,12 @@ def build_learner(model: GPTModel, vocab_size: int, options: TrainOptions, devic
             params_dtype=config.params_dtype,
             use_distributed_optimizer=True,
         ),
-        [ddp],
+        chunks,
     )
     config.grad_scale_func = optimizer.scale_loss
     return Learner(
         device=device,
-        model=ddp,
+        chunks=chunks,
         optimizer=optimizer,
         scheduler=_schedule(optimizer, options),
         seq_length=options.seq_length,

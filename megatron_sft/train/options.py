@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from megatron_sft.errors import ConfigError
 from megatron_sft.model.gpt import ParallelLayout
+from megatron_sft.train.weighting import LossWeighting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,12 @@ class TrainOptions:
     """Ranks that share each layer's matrices."""
     pipeline_model_parallel_size: int = 1
     """Groups of consecutive layers, one per rank."""
+    num_virtual_stages_per_pipeline_rank: int = 1
+    """Parts of the model on each pipeline rank, taken in turn (interleaved schedule): less waiting, more messages."""
     context_parallel_size: int = 1
-    """Ranks that share each row's tokens. Only 1 for now."""
+    """Ranks that share each row's tokens."""
+    sequence_parallel: bool = False
+    """With tensor parallelism: split the tokens between attention and feed-forward as well, which saves memory."""
 
     global_batch_size: int
     """Samples (not rows) per iteration."""
@@ -40,6 +45,13 @@ class TrainOptions:
     """Capacity of a packed row, tokens. Changes speed and memory, not the loss."""
     train_iters: int
     """Iterations (optimizer steps) in all."""
+    loss_weighting: Literal["token-mean", "sample-mean", "reference"] = "token-mean"
+    """What a trained token counts: all the same, each sample the same, or as in the paper's trainer (means of small
+    groups of samples, gradients summed over a rank's groups)."""
+    reference_ranks: int = 8
+    """With --loss-weighting reference: GPUs of the trainer that is imitated, whatever this run has."""
+    reference_group_size: int = 4
+    """With --loss-weighting reference: samples in each of its micro-batches."""
     shuffle: bool = False
     """Draw a new order of the samples for each epoch; without it every epoch follows the file order."""
     seed: int = 1234
@@ -92,13 +104,36 @@ class TrainOptions:
             raise ConfigError(
                 f"--lr-warmup-iters {self.lr_warmup_iters}: must be below --train-iters {self.train_iters}"
             )
-        if self.context_parallel_size != 1:
-            raise ConfigError(
-                f"--context-parallel-size {self.context_parallel_size}: only 1 is supported; raise tp or pp"
-            )
+        self._check_layout()
+        self.weighting.check(self.global_batch_size)
+        if self.loss_weighting != "reference" and (self.reference_ranks, self.reference_group_size) != (8, 4):
+            raise ConfigError("--reference-ranks and --reference-group-size have no effect without reference weighting")
         beyond = [iteration for iteration in self.listed_save_iters() if not 1 <= iteration <= self.train_iters]
         if beyond:
             raise ConfigError(f"--save-iters: {beyond} lie outside 1..{self.train_iters} (--train-iters)")
+
+    def _check_layout(self) -> None:
+        """Combinations of parallel sizes; what the model can be split into is checked with its geometry."""
+        for name in ("tensor", "pipeline"):
+            size = getattr(self, f"{name}_model_parallel_size")
+            if size < 1:
+                raise ConfigError(f"--{name}-model-parallel-size {size}: must be at least 1")
+        for name in ("num_virtual_stages_per_pipeline_rank", "context_parallel_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        if self.sequence_parallel and self.tensor_model_parallel_size == 1:
+            raise ConfigError("--sequence-parallel has no effect without --tensor-model-parallel-size of at least 2")
+        if self.num_virtual_stages_per_pipeline_rank > 1 and self.pipeline_model_parallel_size == 1:
+            raise ConfigError(
+                "--num-virtual-stages-per-pipeline-rank has no effect without --pipeline-model-parallel-size of at "
+                "least 2"
+            )
+        multiple = self.layout.row_multiple
+        if self.seq_length % multiple:
+            raise ConfigError(
+                f"--seq-length {self.seq_length}: this layout cuts rows into equal parts, so it must be a multiple of "
+                f"{multiple}; {-(-self.seq_length // multiple) * multiple} is the next one"
+            )
 
     def listed_save_iters(self) -> list[int]:
         """The numbers of `--save-iters`.
@@ -123,6 +158,17 @@ class TrainOptions:
             tensor_model_parallel_size=self.tensor_model_parallel_size,
             pipeline_model_parallel_size=self.pipeline_model_parallel_size,
             context_parallel_size=self.context_parallel_size,
+            virtual_stages=self.num_virtual_stages_per_pipeline_rank,
+            sequence_parallel=self.sequence_parallel,
+        )
+
+    @property
+    def weighting(self) -> LossWeighting:
+        """What a trained token counts."""
+        return LossWeighting(
+            kind=self.loss_weighting,
+            reference_ranks=self.reference_ranks,
+            reference_group_size=self.reference_group_size,
         )
 
     @property

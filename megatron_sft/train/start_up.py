@@ -20,6 +20,9 @@ from megatron_sft.train.options import TrainOptions
 
 _IDENTITY_OPTIONS = (
     "global_batch_size",
+    "loss_weighting",
+    "reference_ranks",
+    "reference_group_size",
     "train_iters",
     "shuffle",
     "seed",
@@ -79,7 +82,8 @@ def describe(
     lines = {
         "python": f"{platform.python_version()}, torch {torch.__version__}, megatron-core {version('megatron-core')}",
         "device": f"{device.torch_device.type}, {world} processes over {device.backend}",
-        "layout": f"tp {options.tensor_model_parallel_size} x pp {options.pipeline_model_parallel_size} x dp {dp}",
+        "layout": _layout(options, dp),
+        "loss": _weighting(options),
         "installed": f"TransformerEngine {installed_te or 'no'}, NVIDIA Apex {installed_apex or 'no'}",
         "attention, norms": "TransformerEngine" if te else "torch (PackedAttention, torch RMSNorm)",
         "optimizer": "AdamW, distributed over data-parallel ranks",
@@ -95,3 +99,18 @@ def describe(
     }
     for name, value in lines.items():
         print(f"{name:>16}: {value}", flush=True)
+
+
+def _layout(options: TrainOptions, dp: int) -> str:
+    layout = options.layout
+    tp = f"tp {layout.tensor_model_parallel_size}{' with sequence parallelism' if layout.sequence_parallel else ''}"
+    pp = f"pp {layout.pipeline_model_parallel_size}"
+    if layout.virtual_stages > 1:
+        pp += f" in {layout.virtual_stages} virtual stages"
+    return f"{tp} x {pp} x cp {layout.context_parallel_size} x dp {dp}"
+
+
+def _weighting(options: TrainOptions) -> str:
+    if options.loss_weighting != "reference":
+        return options.loss_weighting
+    return f"reference: {options.reference_ranks} ranks, groups of {options.reference_group_size} samples"

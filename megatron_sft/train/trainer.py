@@ -62,7 +62,7 @@ class Trainer:
     def _step(self, iteration: int, batch: StepBatch, started: float, data_wait_s: float) -> StepRecord:
         learning_rate = self.learner.learning_rate()
         losses = self.learner.accumulate(batch.to(self.learner.device.torch_device))
-        loss = self._global_loss(losses)
+        loss = self._global_loss(losses) / batch.loss_weight
         grad_norm = self.learner.gradient_norm()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise NonFiniteError(self._describe_non_finite(iteration, batch, losses, loss, grad_norm))

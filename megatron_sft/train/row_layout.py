@@ -1,0 +1,55 @@
+"""Rows whose tokens are shared out: over context-parallel ranks, and over tensor-parallel ones (sequence parallelism)."""
+
+import megatron_sft.model.lean_megatron  # noqa: F401
+
+import numpy as np
+import torch
+
+from megatron_sft.data.shards import RowArrays
+from megatron_sft.model.attention import local_places
+
+
+def pad_documents(row: RowArrays, document_multiple: int, num_tokens: int | None, row_multiple: int) -> RowArrays:
+    """Give every document padding at its end, so that it can be cut into equal pieces, and then the row.
+
+    The padding has no label and no weight, and no token in front of it sees it: the loss stays as it is.
+
+    Args:
+        row: a row without padding between or behind its documents.
+        document_multiple: each document's length becomes a multiple of this.
+        num_tokens: length of the result; None for the next multiple of `row_multiple`.
+        row_multiple: a multiple of `document_multiple`.
+
+    Worked example: documents of 3 and 4 tokens, multiples of 4 and 8, give the boundaries 0, 4, 8.
+    """
+    lengths = np.diff(row.cu_seqlens)
+    padded = -(-lengths // document_multiple) * document_multiple
+    ends = np.cumsum(padded)
+    total = num_tokens or -(-int(ends[-1]) // row_multiple) * row_multiple
+    places = np.arange(len(row.tokens)) + np.repeat(ends - padded - row.cu_seqlens[:-1], lengths)
+    bounds = np.concatenate(([0], ends, [total] if total > ends[-1] else []))
+    moved = {name: np.zeros(total, getattr(row, name).dtype) for name in ("tokens", "labels", "loss_weights")}
+    for name, array in moved.items():
+        array[places] = getattr(row, name)
+    document_lengths = np.diff(bounds).astype(np.int64)
+    return RowArrays(
+        **moved,
+        position_ids=np.arange(total) - np.repeat(bounds[:-1].astype(np.int64), document_lengths),
+        cu_seqlens=bounds.astype(np.int32),
+        max_seqlen=int(document_lengths.max()),
+        num_real_tokens=row.num_real_tokens,
+    )
+
+
+def share_of_rank(row: RowArrays, cp_rank: int, cp_size: int) -> RowArrays:
+    """The tokens that one context-parallel rank holds; the boundaries stay those of the whole row."""
+    places = local_places(torch.from_numpy(row.cu_seqlens), cp_rank, cp_size).numpy()
+    return RowArrays(
+        tokens=row.tokens[places],
+        labels=row.labels[places],
+        loss_weights=row.loss_weights[places],
+        position_ids=row.position_ids[places],
+        cu_seqlens=row.cu_seqlens,
+        max_seqlen=row.max_seqlen,
+        num_real_tokens=row.num_real_tokens,
+    )
