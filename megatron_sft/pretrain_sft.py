@@ -22,7 +22,7 @@ from megatron_sft.model.gpt import (
     context_parallel_rank,
     data_parallel_rank_and_size,
     has_fixed_rows,
-    initialize_model_parallel,
+    model_parallel,
     transformer_config,
 )
 from megatron_sft.train import assets, start_up
@@ -35,8 +35,14 @@ from megatron_sft.train.trainer import Trainer
 
 
 def main(options: TrainOptions) -> None:
-    """Check everything that can be checked without a model, then build, resume and train."""
+    """Check everything that can be checked without a model, then train."""
     device = select_device(options.device)
+    with process_group(device), device.activate():
+        train(options, device)
+
+
+def train(options: TrainOptions, device: Device) -> None:
+    """Build, resume and train. Needs the default process group; Megatron-Core's groups live as long as the call."""
     reader = ShardReader(options.data)
     geometry = ModelGeometry.from_hf_config(options.geometry_source)
     assets.check_tokenizer(options, reader, geometry)
@@ -47,8 +53,7 @@ def main(options: TrainOptions) -> None:
         seed=options.seed,
     )
     start_up.check_lengths(reader, options)
-    with process_group(device), device.activate():
-        initialize_model_parallel(options.layout)
+    with model_parallel(options.layout):
         is_first = torch.distributed.get_rank() == 0
         if is_first:
             start_up.describe(options, device, geometry, reader, order)
@@ -68,25 +73,32 @@ def main(options: TrainOptions) -> None:
             print(f"resuming after iteration {done} from {options.save}", flush=True)
         tensorboard_dir = options.tensorboard_dir or options.save / "tensorboard"
         monitor = Monitor(options.save, tensorboard_dir, resumed_iteration=done) if is_first else None
-        dp_rank, dp_size = data_parallel_rank_and_size()
-        batches = BatchBuilder(
-            reader=reader,
-            order=order,
-            seq_length=options.seq_length,
-            dp_rank=dp_rank,
-            dp_size=dp_size,
-            cost=RowCost(hidden_size=geometry.hidden_size),
-            fixed_rows=has_fixed_rows(options.layout, device),
-            weighting=options.weighting,
-            layout=options.layout,
-            cp_rank=context_parallel_rank(),
-        )
+        batches = make_batches(options, geometry, device, reader, order)
         trainer = Trainer(options=options, learner=learner, batches=batches, checkpoints=checkpoints, monitor=monitor)
         try:
             trainer.train(done + 1)
         finally:
             if monitor:
                 monitor.close()
+
+
+def make_batches(
+    options: TrainOptions, geometry: ModelGeometry, device: Device, reader: ShardReader, order: SampleOrder
+) -> BatchBuilder:
+    """What builds this rank's rows."""
+    dp_rank, dp_size = data_parallel_rank_and_size()
+    return BatchBuilder(
+        reader=reader,
+        order=order,
+        seq_length=options.seq_length,
+        dp_rank=dp_rank,
+        dp_size=dp_size,
+        cost=RowCost(hidden_size=geometry.hidden_size),
+        fixed_rows=has_fixed_rows(options.layout, device),
+        weighting=options.weighting,
+        layout=options.layout,
+        cp_rank=context_parallel_rank(),
+    )
 
 
 def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device) -> Learner:

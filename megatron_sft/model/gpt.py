@@ -1,6 +1,8 @@
 """Megatron-Core GPT models from a geometry: TransformerEngine layers where installed, plain torch otherwise."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +90,16 @@ def initialize_model_parallel(layout: ParallelLayout) -> None:
         context_parallel_size=layout.context_parallel_size,
         virtual_pipeline_model_parallel_size=_virtual_size(layout),
     )
+
+
+@contextlib.contextmanager
+def model_parallel(layout: ParallelLayout) -> Iterator[None]:
+    """Megatron-Core's process groups for the length of a block."""
+    initialize_model_parallel(layout)
+    try:
+        yield
+    finally:
+        parallel_state.destroy_model_parallel()
 
 
 def has_fixed_rows(layout: ParallelLayout, device: Device) -> bool:

@@ -12,7 +12,7 @@ from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_sft.errors import ConfigError
-from megatron_sft.model.attention import PackedAttention, lay_out_row
+from megatron_sft.model.attention import PackedAttention, lay_out_row, local_places
 
 pytestmark = pytest.mark.trainer
 
@@ -74,7 +74,9 @@ def test_a_changed_document_leaves_the_others_bit_for_bit():
 
 def test_layout_of_the_docstring():
     layout = lay_out_row(torch.tensor([0, 2, 5], dtype=torch.int32))
-    assert [gather.tolist() for gather in layout.gathers] == [[[2, 3, 4], [0, 1, 1]]]
+    [batch] = layout.batches
+    assert batch.queries.tolist() == batch.keys.tolist() == [[2, 3, 4], [0, 1, 1]]
+    assert batch.mask is None
     assert layout.order.tolist() == [3, 4, 0, 1, 2]
 
 
@@ -82,9 +84,46 @@ def test_padding_stays_below_a_quarter():
     lengths = [1000, 990, 500, 60, 58, 57, 3, 1]
     bounds = [0, *torch.tensor(lengths).cumsum(0).tolist()]
     layout = lay_out_row(torch.tensor(bounds, dtype=torch.int32))
-    assert len(layout.gathers) > 1
-    assert sum(gather.numel() for gather in layout.gathers) <= 1.25 * sum(lengths)
+    assert len(layout.batches) > 1
+    assert sum(batch.keys.numel() for batch in layout.batches) <= 1.25 * sum(lengths)
     assert layout.order.unique().numel() == sum(lengths)
+
+
+@pytest.mark.parametrize("cp_size", [2, 3])
+def test_the_ranks_of_a_row_together_hold_each_place_once(cp_size):
+    cu_seqlens = torch.tensor([0, 12, 36, 48], dtype=torch.int32)
+    held = [local_places(cu_seqlens, rank, cp_size) for rank in range(cp_size)]
+    assert {len(places) for places in held} == {48 // cp_size}
+    assert torch.cat(held).sort().values.tolist() == list(range(48))
+    assert local_places(cu_seqlens, 0, cp_size)[:2].tolist() == [0, 1]
+    # The last piece of a document goes with its first one.
+    assert 11 in held[0] and 11 not in held[1]
+
+
+@pytest.mark.parametrize("cp_size", [2, 4])
+def test_ranks_that_share_a_row_attend_as_one(cp_size):
+    torch.manual_seed(0)
+    bounds = [0, 16, 24, 64, 72]
+    query, key, value = (torch.randn(bounds[-1], heads, 8) for heads in (4, 2, 2))
+    expected = reference(query, key, value, bounds)
+    cu_seqlens = torch.tensor(bounds, dtype=torch.int32)
+    everyone = torch.cat([local_places(cu_seqlens, rank, cp_size) for rank in range(cp_size)])
+    for rank in range(cp_size):
+        places = local_places(cu_seqlens, rank, cp_size)
+        layout = lay_out_row(cu_seqlens, rank, cp_size)
+        parts = []
+        for batch in layout.batches:
+            scores = torch.einsum(
+                "nqhd,nkhd->nhqk",
+                query[places][batch.queries].double(),
+                key[everyone][batch.keys].double().repeat_interleave(2, 2),
+            )
+            seen = (scores / 8**0.5).masked_fill(~batch.mask, float("-inf")).softmax(-1)
+            parts.append(
+                torch.einsum("nhqk,nkhd->nqhd", seen, value[everyone][batch.keys].double().repeat_interleave(2, 2))
+            )
+        found = torch.cat([part.flatten(0, 1) for part in parts])[layout.order].flatten(1)
+        torch.testing.assert_close(found, expected[places])
 
 
 def test_dropout_is_refused():
