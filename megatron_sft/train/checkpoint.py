@@ -23,7 +23,8 @@ from megatron_sft.model.sharded_save import save_sharded
 from megatron_sft.train.learner import Learner
 
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
-"""Optimizer tensors in the model's shapes: the only sharding that another tp or pp can read."""
+"""Optimizer tensors in the model's shapes: the only sharding that another tp or pp can read. Handed over as a copy:
+Megatron-Core adds process groups to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,8 @@ def load(learner: Learner, folder: Path) -> None:
 
 
 def _state(learner: Learner, *, is_loading: bool) -> dict[str, Any]:
-    model = {name: chunk.sharded_state_dict(metadata=_SHARDING) for name, chunk in _chunks(learner)}
-    optimizer = learner.optimizer.sharded_state_dict(model, is_loading=is_loading, metadata=_SHARDING)
+    model = {name: chunk.sharded_state_dict(metadata=dict(_SHARDING)) for name, chunk in _chunks(learner)}
+    optimizer = learner.optimizer.sharded_state_dict(model, is_loading=is_loading, metadata=dict(_SHARDING))
     return {**model, "optimizer": optimizer, "opt_param_scheduler": learner.scheduler.state_dict()}
 
 

@@ -17,11 +17,12 @@ def run_all(world, folder: Path, runs: dict[str, dict], num_processes: int) -> d
         "seq_length": 320,
         "device": "cpu",
     }
-    saves = {name: str(folder / name.replace(" ", "_")) for name in runs}
-    options = {name: {**common, "save": saves[name], **changes} for name, changes in runs.items()}
+    options = {
+        name: {**common, "save": str(folder / name.replace(" ", "_")), **changes} for name, changes in runs.items()
+    }
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)]
     script = str(Path(__file__).with_name("layout_ranks.py"))
     command = [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", script, json.dumps(options)]
     result = subprocess.run(command, env=trainer_environment(), capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout[-1500:] + result.stderr[-6000:]
-    return {name: read_metrics(Path(save)) for name, save in saves.items()}
+    return {name: read_metrics(Path(values["save"])) for name, values in options.items()}

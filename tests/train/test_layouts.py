@@ -1,15 +1,19 @@
 """The same samples give the same losses in every layout."""
 
+import shutil
+
 import pytest
 
 pytest.importorskip("megatron.core")
+
+from megatron_sft.model import checkpoint_dir
 
 from tests.train.layout_runs import run_all
 
 pytestmark = [pytest.mark.trainer, pytest.mark.slow]
 
 ITERATIONS = 5
-SCHEDULE = {"train_iters": ITERATIONS, "lr": 1e-3}
+SCHEDULE = {"train_iters": ITERATIONS, "lr": 1e-3, "save_iters": "2"}
 TP2 = {"tensor_model_parallel_size": 2}
 PP2 = {"pipeline_model_parallel_size": 2}
 CP2 = {"context_parallel_size": 2}
@@ -31,19 +35,23 @@ LAYOUTS = {
     "cp2 tp2 sp": CP2 | TP2 | SP,
     "cp2 pp2": CP2 | PP2,
     "cp2 pp2 interleaved": CP2 | PP2 | INTERLEAVED,
-    "dp4, other rows": {"seq_length": 512},
+    "dp2 cp2, other rows": CP2 | {"seq_length": 512},
 }
 
 
 @pytest.fixture(scope="module")
-def one_rank(world, tmp_path_factory):
-    return run_all(world, tmp_path_factory.mktemp("one"), {"one rank": SCHEDULE}, 1)["one rank"]
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("layouts")
 
 
 @pytest.fixture(scope="module")
-def four_ranks(world, tmp_path_factory):
-    options = {name: SCHEDULE | changes for name, changes in LAYOUTS.items()}
-    return run_all(world, tmp_path_factory.mktemp("four"), options, 4)
+def one_rank(world, folder):
+    return run_all(world, folder, {"one rank": SCHEDULE}, 1)["one rank"]
+
+
+@pytest.fixture(scope="module")
+def four_ranks(world, folder):
+    return run_all(world, folder, {name: SCHEDULE | changes for name, changes in LAYOUTS.items()}, 4)
 
 
 def test_every_layout_gives_the_losses_and_gradient_norms_of_one_rank(one_rank, four_ranks):
@@ -56,3 +64,19 @@ def test_every_layout_gives_the_losses_and_gradient_norms_of_one_rank(one_rank, 
             assert record["loss"] == pytest.approx(expected["loss"], rel=1e-5), where
             assert record["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5), where
             assert record["trained_tokens"] == expected["trained_tokens"], where
+
+
+def test_every_layout_goes_on_from_another_ones_checkpoint(world, folder, one_rank, four_ranks):
+    """Each of these starts from iteration 2 of the one before it, the first one from one rank's."""
+    names = ["one rank", "tp2 sp pp2 interleaved", "cp2 tp2", "dp2 pp2", "dp4"]
+    changes = {}
+    for before, name in zip(names, names[1:], strict=False):
+        save = folder / f"{name} resumed"
+        state = checkpoint_dir.iteration_dir(folder / before.replace(" ", "_"), 2)
+        shutil.copytree(state, checkpoint_dir.iteration_dir(save, 2))
+        changes[name] = SCHEDULE | LAYOUTS[name] | {"save": str(save)}
+    for name, run in run_all(world, folder, changes, 4).items():
+        assert [record["iteration"] for record in run] == [3, 4, 5], name
+        for expected, record in zip(one_rank[2:], run, strict=True):
+            assert record["loss"] == pytest.approx(expected["loss"], rel=1e-5), (name, record["iteration"])
+            assert record["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5), (name, record["iteration"])
