@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import tyro
 
-from megatron_sft.errors import UserError
+from megatron_sft.errors import Interrupted, UserError
 
 ConfigT = TypeVar("ConfigT")
 
@@ -20,7 +20,8 @@ def run(
 ) -> int:
     """Parse `argv` into `config_type`, call `program` with it, and return the exit status.
 
-    Returns 0 when `program` returned, 2 for a `UserError` (its message goes to stderr), 130 after Ctrl-C.
+    Returns 0 when `program` returned, 2 for a `UserError` (its message goes to stderr), 130 after Ctrl-C, 143 when it
+    stopped in good order after SIGTERM.
     Any other exception is a defect and keeps its traceback. Bad options end in tyro's own `SystemExit(2)`.
     """
     try:
@@ -28,6 +29,9 @@ def run(
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr, flush=True)
         return 2
+    except Interrupted as interruption:
+        print(f"{prog}: {interruption}", file=sys.stderr, flush=True)
+        return 143
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr, flush=True)
         return 130

@@ -31,3 +31,7 @@ class EnvironmentProblem(UserError, RuntimeError):
 
 class NonFiniteError(UserError, FloatingPointError):
     """A loss or gradient norm that is NaN or infinite."""
+
+
+class Interrupted(Exception):
+    """The program was told to stop, kept what it had, and can go on from there: exit status 143."""

@@ -104,7 +104,7 @@ def make_batches(
 def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device) -> Learner:
     """The model with its initial weights, and what updates it."""
     dtype = torch.bfloat16 if options.bf16 else torch.float32
-    config = transformer_config(geometry, options.layout, device, dtype=dtype)
+    config = transformer_config(geometry, options.layout, device, dtype=dtype, **options.recompute_options)
     chunks = build_chunks(config, geometry, device, seed=options.seed)
     if options.init_from:
         for chunk in chunks:

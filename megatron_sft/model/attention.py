@@ -152,11 +152,11 @@ def local_places(cu_seqlens: Tensor, cp_rank: int, cp_size: int) -> Tensor:
     """
     if cp_size == 1:
         return torch.arange(int(cu_seqlens[-1]))
-    parts = []
+    parts: list[Tensor] = []
     for start, end in pairwise(cu_seqlens.tolist()):
         piece = (end - start) // (2 * cp_size)
-        for number in (cp_rank, 2 * cp_size - 1 - cp_rank):
-            parts.append(torch.arange(start + number * piece, start + (number + 1) * piece))
+        pieces = (start + number * piece for number in (cp_rank, 2 * cp_size - 1 - cp_rank))
+        parts.extend(torch.arange(first, first + piece) for first in pieces)
     return torch.cat(parts)
 
 

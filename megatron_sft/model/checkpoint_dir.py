@@ -4,7 +4,7 @@
     SAVE/iter_0000040/                        a distributed checkpoint (torch_dist) with these files of ours:
         hf/                                   config, generation config, tokenizer and chat template of the model
         run_state.json                        iteration, data position, fingerprints, options
-        complete.json                         written last: without it the folder does not count
+        complete.json                         written last, with all sizes: without it the folder does not count
 
 A checkpoint is written into `iter_0000040.incomplete` and renamed once everything is on disk, so a killed save leaves
 only a folder that no reader looks at.
@@ -56,6 +56,38 @@ def list_incomplete(save: Path) -> list[Path]:
         for entry in save.iterdir()
         if entry.name.startswith("iter_") and entry.is_dir() and not is_complete(entry)
     )
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a folder that has its marker: a file that is gone or has another size; None for nothing.
+
+    Costs one look at each file; what is in them is not read.
+    """
+    try:
+        expected = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("files", {})
+        found = _sizes(folder)
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{MARKER} cannot be read ({error!r})"
+    for name, size in expected.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != size:
+            return f"{name} has {found[name]} bytes instead of {size}"
+    return None
+
+
+def remove(save: Path, iteration: int) -> None:
+    """Delete a checkpoint; from the first moment on it does not count any more."""
+    folder = iteration_dir(save, iteration)
+    (folder / MARKER).unlink()
+    sync_directory(folder)
+    shutil.rmtree(folder)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file below the folder, but the marker, by its path there."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(files)}
 
 
 def resolve(path: Path, iteration: int | None = None) -> Path:
@@ -124,7 +156,8 @@ def finish(folder: Path, run_state: dict[str, Any], hf_assets: Path) -> Path:
     if final.exists():
         shutil.rmtree(final)
     folder.rename(final)
-    write_json(final / MARKER, {"format_version": FORMAT_VERSION, "iteration": run_state["iteration"]})
+    marker = {"format_version": FORMAT_VERSION, "iteration": run_state["iteration"], "files": _sizes(final)}
+    write_json(final / MARKER, marker)
     sync_directory(final)
     write_text(final.parent / LATEST, f"{run_state['iteration']}\n")
     return final

@@ -5,7 +5,7 @@ it. The shift between inputs and labels happens in
 `ShardReader.fill_row` and nowhere else: place t of a sample is asked for token t + 1 of the same sample.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import megatron_sft.model.lean_megatron  # noqa: F401
 
@@ -100,9 +100,9 @@ class BatchBuilder:
     """Estimate of a row's time, for balance."""
     fixed_rows: bool
     """Pad every row to `seq_length` (constant shapes for GPUs) instead of cutting it to its real tokens."""
-    weighting: LossWeighting = LossWeighting()
+    weighting: LossWeighting = field(default_factory=LossWeighting)
     """What each trained token counts."""
-    layout: ParallelLayout = ParallelLayout()
+    layout: ParallelLayout = field(default_factory=ParallelLayout)
     """How rows are shared out."""
     cp_rank: int = 0
     """This rank among those that share each row's tokens."""

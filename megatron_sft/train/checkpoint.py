@@ -6,7 +6,7 @@ function of the seed).
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,50 @@ class CheckpointStore:
         return checkpoint_dir.iteration_dir(self.save, iteration)
 
     def restore(self, learner: Learner) -> int:
-        """Load the newest complete checkpoint, if there is one; returns its iteration, or 0.
+        """Load the newest checkpoint that is complete and whole, if there is one; returns its iteration, or 0.
 
         Raises:
-            CheckpointError: when the checkpoint belongs to another run; the message names what differs.
+            CheckpointError: when the checkpoint belongs to another run (the message names what differs), or all that
+                there are have been damaged.
         """
-        iterations = checkpoint_dir.list_complete(self.save)
-        if not iterations:
+        iteration = self._newest_whole()
+        if not iteration:
             return 0
-        folder = checkpoint_dir.iteration_dir(self.save, iterations[-1])
+        folder = checkpoint_dir.iteration_dir(self.save, iteration)
         run_state = checkpoint_dir.read_run_state(folder)
         _refuse_other_run(folder, run_state.get("identity", {}), self.identity)
         load(learner, folder)
         return int(run_state["iteration"])
+
+    def _newest_whole(self) -> int:
+        """Decided by the first rank for all, lest they see a file system in different states."""
+        found: list[Any] = [0, ""]
+        if _is_first_rank():
+            iterations = checkpoint_dir.list_complete(self.save)
+            for iteration in reversed(iterations):
+                folder = checkpoint_dir.iteration_dir(self.save, iteration)
+                problem = checkpoint_dir.damage(folder)
+                if problem is None:
+                    found[0] = iteration
+                    break
+                print(f"warning: {folder} is damaged ({problem}): passed over", flush=True)
+            if iterations and not found[0]:
+                found[1] = f"{self.save}: every checkpoint there is damaged ({iterations}); use another --save"
+        torch.distributed.broadcast_object_list(found, src=0)
+        if found[1]:
+            raise CheckpointError(found[1])
+        return int(found[0])
+
+    def prune(self, num_kept: int, protected: Collection[int]) -> list[int]:
+        """Keep the newest `num_kept` checkpoints and the `protected` iterations; returns what was deleted."""
+        doomed: list[int] = []
+        if _is_first_rank():
+            complete = checkpoint_dir.list_complete(self.save)
+            doomed = [iteration for iteration in complete[:-num_kept] if iteration not in protected]
+            for iteration in doomed:
+                checkpoint_dir.remove(self.save, iteration)
+        torch.distributed.barrier()
+        return doomed
 
     def discard_incomplete(self) -> list[Path]:
         """Remove what killed saves left behind; returns the folders."""
@@ -104,7 +135,7 @@ def _state(learner: Learner, *, is_loading: bool) -> dict[str, Any]:
     return {**model, "optimizer": optimizer, "opt_param_scheduler": learner.scheduler.state_dict()}
 
 
-def _chunks(learner: Learner) -> list[tuple[str, torch.nn.Module]]:
+def _chunks(learner: Learner) -> list[tuple[str, Any]]:
     """The model's parts on this rank by name. The names are this rank's alone: tensors are stored under their own."""
     if len(learner.chunks) == 1:
         return [("model", learner.chunks[0].module)]

@@ -43,7 +43,8 @@ class Learner:
         """Forward and backward over the rows; gradients end up reduced over all ranks.
 
         Returns:
-            Per row its share of the global batch's weighted sum (float32 scalars); empty on ranks that do not hold the last stage.
+            Per row its share of the global batch's weighted sum (float32 scalars); empty on ranks that do not hold the
+            last stage.
         """
         for chunk in self.chunks:
             chunk.zero_grad_buffer()

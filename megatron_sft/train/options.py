@@ -8,6 +8,19 @@ from megatron_sft.errors import ConfigError
 from megatron_sft.model.gpt import ParallelLayout
 from megatron_sft.train.weighting import LossWeighting
 
+_AT_LEAST_1 = (
+    "global_batch_size",
+    "seq_length",
+    "train_iters",
+    "save_interval",
+    "keep_checkpoints",
+    "recompute_num_layers",
+    "num_virtual_stages_per_pipeline_rank",
+    "tensor_model_parallel_size",
+    "pipeline_model_parallel_size",
+    "context_parallel_size",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
@@ -76,6 +89,12 @@ class TrainOptions:
     clip_grad: float = 1.0
     """Global gradient norm limit; 0 turns clipping off."""
 
+    recompute_granularity: Literal["none", "selective", "full"] = "none"
+    """What the backward pass computes again instead of keeping it: nothing, the core attention, or whole layers. Saves
+    memory; changes nothing in the result."""
+    recompute_num_layers: int = 1
+    """With full recomputation: layers between two kept activations."""
+
     bf16: bool = False
     """bf16 weights and activations with fp32 main weights and gradients. Default: fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -85,12 +104,14 @@ class TrainOptions:
     """Iterations to save at, as a list: 10,20,40. The last iteration is always saved."""
     save_interval: int | None = None
     """Save every so many iterations as well."""
+    keep_checkpoints: int | None = None
+    """Keep only so many of the newest checkpoints, and those of --save-iters; by default all."""
 
     def __post_init__(self) -> None:
         """Check each value and the combinations that need no data."""
         if (self.init_from is None) == (self.model is None):
             raise ConfigError("give exactly one of --init-from (folder with weights) and --model (config.json)")
-        for name in ("global_batch_size", "seq_length", "train_iters", "save_interval"):
+        for name in _AT_LEAST_1:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
@@ -104,6 +125,8 @@ class TrainOptions:
             raise ConfigError(
                 f"--lr-warmup-iters {self.lr_warmup_iters}: must be below --train-iters {self.train_iters}"
             )
+        if self.recompute_num_layers != 1 and self.recompute_granularity != "full":
+            raise ConfigError("--recompute-num-layers has no effect without --recompute-granularity full")
         self._check_layout()
         self.weighting.check(self.global_batch_size)
         if self.loss_weighting != "reference" and (self.reference_ranks, self.reference_group_size) != (8, 4):
@@ -114,13 +137,6 @@ class TrainOptions:
 
     def _check_layout(self) -> None:
         """Combinations of parallel sizes; what the model can be split into is checked with its geometry."""
-        for name in ("tensor", "pipeline"):
-            size = getattr(self, f"{name}_model_parallel_size")
-            if size < 1:
-                raise ConfigError(f"--{name}-model-parallel-size {size}: must be at least 1")
-        for name in ("num_virtual_stages_per_pipeline_rank", "context_parallel_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
         if self.sequence_parallel and self.tensor_model_parallel_size == 1:
             raise ConfigError("--sequence-parallel has no effect without --tensor-model-parallel-size of at least 2")
         if self.num_virtual_stages_per_pipeline_rank > 1 and self.pipeline_model_parallel_size == 1:
@@ -150,6 +166,19 @@ class TrainOptions:
         """Whether a checkpoint is due after this iteration (counted from 1)."""
         on_interval = self.save_interval is not None and iteration % self.save_interval == 0
         return on_interval or iteration == self.train_iters or iteration in self.listed_save_iters()
+
+    @property
+    def recompute_options(self) -> dict[str, Any]:
+        """Megatron-Core's fields."""
+        if self.recompute_granularity == "none":
+            return {}
+        if self.recompute_granularity == "selective":
+            return {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
+        return {
+            "recompute_granularity": "full",
+            "recompute_method": "uniform",
+            "recompute_num_layers": self.recompute_num_layers,
+        }
 
     @property
     def layout(self) -> ParallelLayout:

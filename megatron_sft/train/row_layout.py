@@ -1,4 +1,4 @@
-"""Rows whose tokens are shared out: over context-parallel ranks, and over tensor-parallel ones (sequence parallelism)."""
+"""Rows whose tokens are shared out over context-parallel ranks, or over tensor-parallel ones."""
 
 import megatron_sft.model.lean_megatron  # noqa: F401
 

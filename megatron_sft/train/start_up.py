@@ -88,6 +88,9 @@ def describe(
         "attention, norms": "TransformerEngine" if te else "torch (PackedAttention, torch RMSNorm)",
         "optimizer": "AdamW, distributed over data-parallel ranks",
         "precision": "bf16 weights, fp32 main weights and gradients" if options.bf16 else "fp32",
+        "recomputed": {"none": "nothing", "selective": "core attention", "full": "whole layers"}[
+            options.recompute_granularity
+        ],
         "model": str(geometry),
         "weights": str(options.init_from) if options.init_from else f"random, seed {options.seed}",
         "data": f"{reader.folder}: {reader.num_samples} samples, {int(reader.lengths.sum())} tokens, "

@@ -12,12 +12,13 @@ import torch
 from megatron.core import parallel_state
 from torch import Tensor
 
-from megatron_sft.errors import NonFiniteError
+from megatron_sft.errors import Interrupted, NonFiniteError
 from megatron_sft.train.batch import BatchBuilder, StepBatch
 from megatron_sft.train.checkpoint import CheckpointStore
 from megatron_sft.train.learner import Learner
 from megatron_sft.train.monitor import Monitor, StepRecord
 from megatron_sft.train.options import TrainOptions
+from megatron_sft.train.stop_signal import StopSignal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +37,19 @@ class Trainer:
 
         Raises:
             NonFiniteError: when a loss or the gradient norm is not finite; nothing was updated in that iteration.
+            Interrupted: when some rank got SIGTERM; the iteration was finished and saved.
         """
-        started = time.perf_counter()
-        for iteration, batch, data_wait_s in self._batches(first_iteration):
-            record = self._step(iteration, batch, started, data_wait_s)
-            if self.monitor:
-                self.monitor.record(record, train_iters=self.options.train_iters)
-            if self.options.saves_at(iteration):
-                self._save(iteration)
+        with StopSignal().listen() as stop:
             started = time.perf_counter()
+            for iteration, batch, data_wait_s in self._batches(first_iteration):
+                record, is_stopping = self._step(iteration, batch, started, data_wait_s, stop)
+                if self.monitor:
+                    self.monitor.record(record, train_iters=self.options.train_iters)
+                if self.options.saves_at(iteration) or is_stopping:
+                    self._save(iteration)
+                if is_stopping and iteration < self.options.train_iters:
+                    raise Interrupted(f"SIGTERM: saved iteration {iteration}; the same command goes on from there")
+                started = time.perf_counter()
 
     def _batches(self, first_iteration: int) -> Iterator[tuple[int, StepBatch, float]]:
         """Iterations with their batches and the seconds waited; the next batch is built while one is trained."""
@@ -59,10 +64,14 @@ class Trainer:
                 pending = background.submit(self.batches.build, iteration) if iteration < iterations[-1] else None
                 yield iteration, batch, waited
 
-    def _step(self, iteration: int, batch: StepBatch, started: float, data_wait_s: float) -> StepRecord:
+    def _step(
+        self, iteration: int, batch: StepBatch, started: float, data_wait_s: float, stop: StopSignal
+    ) -> tuple[StepRecord, bool]:
+        """Train one iteration; also returns whether some rank was told to stop."""
         learning_rate = self.learner.learning_rate()
         losses = self.learner.accumulate(batch.to(self.learner.device.torch_device))
-        loss = self._global_loss(losses) / batch.loss_weight
+        weighted_sum, num_stopping = self._over_all_ranks(losses, stop.received)
+        loss = weighted_sum / batch.loss_weight
         grad_norm = self.learner.gradient_norm()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise NonFiniteError(self._describe_non_finite(iteration, batch, losses, loss, grad_norm))
@@ -70,7 +79,7 @@ class Trainer:
         self.learner.device.synchronize()
         step_time_s = time.perf_counter() - started
         consumed_samples = iteration * batch.num_samples
-        return StepRecord(
+        record = StepRecord(
             iteration=iteration,
             loss=loss,
             grad_norm=grad_norm,
@@ -86,14 +95,19 @@ class Trainer:
             data_wait_s=data_wait_s,
             tokens_per_s=batch.num_tokens / step_time_s,
         )
+        return record, num_stopping > 0
 
-    def _global_loss(self, losses: list[Tensor]) -> float:
-        """Sum of the rows' shares over all ranks; tensor-parallel ranks hold the same value, so one of them counts."""
-        total = torch.zeros((), dtype=torch.float32, device=self.learner.device.torch_device)
+    def _over_all_ranks(self, losses: list[Tensor], is_stopping: bool) -> tuple[float, float]:
+        """Sum of the rows' shares of the loss, and how many ranks were told to stop.
+
+        Tensor-parallel ranks hold the same losses, so one of them counts.
+        """
+        totals = torch.zeros(2, dtype=torch.float32, device=self.learner.device.torch_device)
         if losses and parallel_state.get_tensor_model_parallel_rank() == 0:
-            total += torch.stack(losses).sum()
-        torch.distributed.all_reduce(total)
-        return float(total)
+            totals[0] = torch.stack(losses).sum()
+        totals[1] = float(is_stopping)
+        torch.distributed.all_reduce(totals)
+        return float(totals[0]), float(totals[1])
 
     def _describe_non_finite(
         self, iteration: int, batch: StepBatch, losses: list[Tensor], loss: float, grad_norm: float
@@ -112,3 +126,8 @@ class Trainer:
         if self.monitor:
             self.monitor.flush()
             print(f"saved {folder} in {time.perf_counter() - started:.1f} s", flush=True)
+        if self.options.keep_checkpoints is not None:
+            protected = {*self.options.listed_save_iters(), iteration}
+            deleted = self.checkpoints.prune(self.options.keep_checkpoints, protected)
+            if deleted:
+                print(f"deleted the checkpoints of iterations {deleted} (--keep-checkpoints)", flush=True)

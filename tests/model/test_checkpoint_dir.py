@@ -64,3 +64,22 @@ def test_a_damaged_run_state_is_refused(tmp_path, assets, content):
     (folder / checkpoint_dir.RUN_STATE).write_text(content)
     with pytest.raises(CheckpointError, match=r"run_state\.json"):
         checkpoint_dir.read_run_state(folder)
+
+
+def test_damage_is_named(tmp_path, assets):
+    folder = write(tmp_path / "save", 10, assets)
+    assert checkpoint_dir.damage(folder) is None
+    (folder / "weights").write_text("1")
+    assert checkpoint_dir.damage(folder) == "weights has 1 bytes instead of 2"
+    (folder / "weights").unlink()
+    assert checkpoint_dir.damage(folder) == "weights is missing"
+    (folder / checkpoint_dir.MARKER).write_text("{")
+    assert "cannot be read" in checkpoint_dir.damage(folder)
+
+
+def test_a_removed_checkpoint_is_gone(tmp_path, assets):
+    write(tmp_path, 10, assets)
+    write(tmp_path, 20, assets)
+    checkpoint_dir.remove(tmp_path, 10)
+    assert checkpoint_dir.list_complete(tmp_path) == [20]
+    assert checkpoint_dir.list_incomplete(tmp_path) == []

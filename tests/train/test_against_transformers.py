@@ -93,7 +93,7 @@ def backward(weighting, losses):
     group_losses = []
     for rank in range(RANKS):
         share = losses[rank::RANKS]
-        for start in range(0, len(share), GROUP):
-            group_losses.append(torch.cat(share[start : start + GROUP]).mean())
+        starts = range(0, len(share), GROUP)
+        group_losses += [torch.cat(share[start : start + GROUP]).mean() for start in starts]
     (torch.stack(group_losses).sum() / RANKS).backward()
     return float(torch.stack(group_losses).mean())

@@ -1,13 +1,13 @@
 """The same samples give the same losses in every layout."""
 
 import shutil
+from itertools import pairwise
 
 import pytest
 
 pytest.importorskip("megatron.core")
 
 from megatron_sft.model import checkpoint_dir
-
 from tests.train.layout_runs import run_all
 
 pytestmark = [pytest.mark.trainer, pytest.mark.slow]
@@ -35,6 +35,8 @@ LAYOUTS = {
     "cp2 tp2 sp": CP2 | TP2 | SP,
     "cp2 pp2": CP2 | PP2,
     "cp2 pp2 interleaved": CP2 | PP2 | INTERLEAVED,
+    "dp2 tp2 sp, layers recomputed": TP2 | SP | {"recompute_granularity": "full", "recompute_num_layers": 2},
+    "dp2 cp2, attention recomputed": CP2 | {"recompute_granularity": "selective"},
     "dp2 cp2, other rows": CP2 | {"seq_length": 512},
 }
 
@@ -70,7 +72,7 @@ def test_every_layout_goes_on_from_another_ones_checkpoint(world, folder, one_ra
     """Each of these starts from iteration 2 of the one before it, the first one from one rank's."""
     names = ["one rank", "tp2 sp pp2 interleaved", "cp2 tp2", "dp2 pp2", "dp4"]
     changes = {}
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in pairwise(names):
         save = folder / f"{name} resumed"
         state = checkpoint_dir.iteration_dir(folder / before.replace(" ", "_"), 2)
         shutil.copytree(state, checkpoint_dir.iteration_dir(save, 2))

@@ -88,3 +88,50 @@ def test_a_run_that_is_not_the_checkpoints_is_refused_by_name(train, tmp_path):
     result = train(tmp_path, "--train-iters", "2", "--lr", "2e-3", check=False)
     assert result.returncode != 0
     assert "lr: checkpoint 0.001, now 0.002" in result.stderr
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(world, train, tmp_path):
+    long = ["--train-iters", "400", "--save-iters", "399"]
+    command = trainer_command(world, tmp_path, *long, num_processes=2)
+    process = subprocess.Popen(command, env=trainer_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+        assert process.poll() is None, process.stdout.read().decode()[-5000:]
+        time.sleep(0.02)
+    process.terminate()
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode != 0
+    [saved] = checkpoint_dir.list_complete(tmp_path)
+    assert f"SIGTERM: saved iteration {saved}" in output
+    assert 3 <= saved < 400
+    assert [record["iteration"] for record in read_metrics(tmp_path)] == list(range(1, saved + 1))
+    process = subprocess.Popen(command, env=trainer_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    resuming = next(line for line in process.stdout if b"resuming after iteration" in line)
+    assert f"resuming after iteration {saved} ".encode() in resuming
+    process.terminate()
+    process.communicate(timeout=120)
+
+
+def test_a_damaged_checkpoint_is_passed_over(train, tmp_path):
+    options = ["--train-iters", "3", "--save-iters", "1,2"]
+    train(tmp_path, *options)
+    whole = read_metrics(tmp_path)
+    newest, before = (checkpoint_dir.iteration_dir(tmp_path, iteration) for iteration in (3, 2))
+    largest = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size - 1)
+    (before / ".metadata").unlink()
+    result = train(tmp_path, *options)
+    assert f"{newest} is damaged ({largest.name} has" in result.stdout
+    assert f"{before} is damaged (.metadata is missing)" in result.stdout
+    assert "resuming after iteration 1" in result.stdout
+    assert [record["loss"] for record in read_metrics(tmp_path)] == [record["loss"] for record in whole]
+    assert checkpoint_dir.damage(newest) is None and checkpoint_dir.damage(before) is None
+
+
+def test_old_checkpoints_go_and_listed_ones_stay(train, tmp_path):
+    options = ["--train-iters", "5", "--save-interval", "1", "--save-iters", "2", "--keep-checkpoints", "2"]
+    result = train(tmp_path, *options)
+    assert checkpoint_dir.list_complete(tmp_path) == [2, 4, 5]
+    assert "deleted the checkpoints of iterations [1]" in result.stdout
+    assert "deleted the checkpoints of iterations [3]" in result.stdout

@@ -285,8 +285,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["process_cpu_s"] != row["cpu_s"]:
             print(
-                f"{row['name']}, {row['workers']} worker(s): the whole process, which starts, parses and loads too, took "
-                f"{row['process_cpu_s']:.2f} cpu-s"
+                f"{row['name']}, {row['workers']} worker(s): the whole process, with start, parsing and "
+                f"loading, took {row['process_cpu_s']:.2f} cpu-s"
             )
     walls = {row["workers"]: row["wall_s"] for row in rows if row["name"] == "build_shards"}
     for workers, wall in list(walls.items())[1:]:
