@@ -21,8 +21,8 @@ from torch import Tensor
 
 from megatron_sft.model.device import Device
 from megatron_sft.train.batch import Row, StepBatch
-from megatron_sft.train.loss import weighted_loss
 from megatron_sft.train.options import TrainOptions
+from megatron_sft.train.output import OutputInPieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class Learner:
     scheduler: OptimizerParamScheduler
     seq_length: int
     """Capacity of a row, tokens."""
-    vocab_size: int
-    """Entries of the vocabulary, without the embedding's padding."""
+    output: OutputInPieces | None
+    """Logits and loss, on ranks that hold the last stage."""
 
     def accumulate(self, batch: StepBatch) -> list[Tensor]:
         """Forward and backward over the rows; gradients end up reduced over all ranks.
@@ -50,7 +50,7 @@ class Learner:
             chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         outputs = get_forward_backward_func()(
-            forward_step_func=partial(_forward_step, self.vocab_size),
+            forward_step_func=partial(_forward_step, self.output),
             data_iterator=[iter(batch.rows) for _ in self.chunks],
             model=self.chunks,
             num_microbatches=len(batch.rows),
@@ -78,7 +78,7 @@ class Learner:
 
 def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions, device: Device) -> Learner:
     """Wrap the parts of a model, which must hold their initial weights, into DDP, with an optimizer and a schedule."""
-    config = models[0].config
+    config, last = models[0].config, models[-1]
     chunks = [
         DistributedDataParallel(
             config=config,
@@ -114,7 +114,7 @@ def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions
         optimizer=optimizer,
         scheduler=_schedule(optimizer, options),
         seq_length=options.seq_length,
-        vocab_size=vocab_size,
+        output=OutputInPieces(last, vocab_size, options.loss_piece_tokens) if last.post_process else None,
     )
 
 
@@ -141,7 +141,7 @@ def _finalize_gradients(models: list[Any], num_tokens: Any = None, **kwargs: Any
     finalize_model_grads(models, None, **kwargs)
 
 
-def _forward_step(vocab_size: int, rows: Iterator[Row], model: torch.nn.Module) -> tuple[Tensor, Any]:
+def _forward_step(output: OutputInPieces | None, rows: Iterator[Row], model: torch.nn.Module) -> tuple[Tensor, Any]:
     row = next(rows)
-    logits = model(row.tokens, row.position_ids, None, packed_seq_params=row.packed_seq_params())
-    return logits, partial(weighted_loss, row, vocab_size)
+    hidden = model(row.tokens, row.position_ids, None, packed_seq_params=row.packed_seq_params())
+    return hidden, partial(output.loss, row) if output else None

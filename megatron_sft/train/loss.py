@@ -1,4 +1,4 @@
-"""The loss of a row: weighted cross entropy over the real vocabulary.
+"""The loss of places of a row: weighted cross entropy over the real vocabulary.
 
 The embedding has more rows than the vocabulary, so that it splits over tensor-parallel ranks. A softmax over these
 logits as well would give padding a share of the probability: the loss would differ from the Hugging Face model's, and
@@ -12,23 +12,19 @@ from megatron.core import parallel_state
 from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
 from torch import Tensor
 
-from megatron_sft.train.batch import Row
 
-
-def weighted_loss(row: Row, vocab_size: int, logits: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The row's share of the global loss, in the form that Megatron-Core's schedules take.
+def weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor, vocab_size: int) -> Tensor:
+    """Weighted sum of the negative log likelihoods, float32 scalar.
 
     Args:
-        row: labels and weights of T places.
-        vocab_size: entries of the vocabulary without padding.
         logits: [1, T, V / tp], this rank's part of the padded vocabulary.
-
-    Returns:
-        float32 scalar to differentiate; a token count of 1, which the gradient reduction ignores; the loss for logging.
+        labels: int64[1, T].
+        weights: float32[1, T].
+        vocab_size: entries of the vocabulary without padding.
     """
-    losses = vocab_parallel_cross_entropy(without_padding(logits, vocab_size).float(), row.labels)
-    loss = (losses.flatten() * row.loss_weights.flatten()).sum()
-    return loss, torch.ones((), dtype=torch.int32, device=loss.device), {"loss": loss.detach()}
+    losses = vocab_parallel_cross_entropy(without_padding(logits, vocab_size).float(), labels)
+    total: Tensor = (losses.flatten() * weights.flatten()).sum()
+    return total
 
 
 def without_padding(logits: Tensor, vocab_size: int) -> Tensor:

@@ -15,6 +15,7 @@ _AT_LEAST_1 = (
     "save_interval",
     "keep_checkpoints",
     "recompute_num_layers",
+    "loss_piece_tokens",
     "num_virtual_stages_per_pipeline_rank",
     "tensor_model_parallel_size",
     "pipeline_model_parallel_size",
@@ -94,6 +95,10 @@ class TrainOptions:
     memory; changes nothing in the result."""
     recompute_num_layers: int = 1
     """With full recomputation: layers between two kept activations."""
+
+    loss_piece_tokens: int = 4096
+    """Logits of at most so many tokens exist at a time; the backward pass computes them again for longer rows. Smaller
+    pieces save memory."""
 
     bf16: bool = False
     """bf16 weights and activations with fp32 main weights and gradients. Default: fp32."""

@@ -37,6 +37,9 @@ LAYOUTS = {
     "cp2 pp2 interleaved": CP2 | PP2 | INTERLEAVED,
     "dp2 tp2 sp, layers recomputed": TP2 | SP | {"recompute_granularity": "full", "recompute_num_layers": 2},
     "dp2 cp2, attention recomputed": CP2 | {"recompute_granularity": "selective"},
+    "dp4, loss in pieces": {"loss_piece_tokens": 50},
+    "tp2 sp cp2, loss in pieces": TP2 | SP | CP2 | {"loss_piece_tokens": 21},
+    "tp2 sp pp2 interleaved, loss in pieces": TP2 | SP | PP2 | INTERLEAVED | {"loss_piece_tokens": 64},
     "dp2 cp2, other rows": CP2 | {"seq_length": 512},
 }
 

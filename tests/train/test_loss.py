@@ -15,7 +15,6 @@ PROGRAM = """
 import sys, torch
 from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.gpt import ParallelLayout, initialize_model_parallel
-from megatron_sft.train.batch import Row
 from megatron_sft.train.loss import weighted_loss
 
 VOCAB, PADDED, T = 13, 20, 6
@@ -29,10 +28,7 @@ with process_group(device), device.activate():
     width = PADDED // tp
     start = torch.distributed.get_rank() * width
     part = logits[..., start : start + width].clone().requires_grad_()
-    zeros = torch.zeros(1, T, dtype=torch.int64)
-    row = Row(tokens=zeros, labels=labels, loss_weights=weights, position_ids=zeros,
-              cu_seqlens=torch.tensor([0, T], dtype=torch.int32), max_seqlen=T, num_real_tokens=T)
-    loss, _, _ = weighted_loss(row, VOCAB, part)
+    loss = weighted_loss(part, labels, weights, VOCAB)
     loss.backward()
 
     real = logits[..., :VOCAB].clone().requires_grad_()
