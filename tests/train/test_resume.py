@@ -1,6 +1,7 @@
 """A killed run goes on as if nothing had happened; a run that is not the same one is refused."""
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -18,16 +19,20 @@ pytestmark = [pytest.mark.trainer, pytest.mark.slow]
 SCHEDULE = ["--train-iters", "12", "--save-iters", "4,8", "--lr-warmup-iters", "2"]
 
 
-def kill_after(command, save, iteration):
-    """Start a run, wait for a record of `iteration`, and kill every process of it with SIGKILL."""
+def kill_after(command, save, iteration, more_seconds=0.0):
+    """Start a run, wait for a record of `iteration` and longer, and kill every process of it with SIGKILL."""
+    started = time.time()
     process = subprocess.Popen(command, env=trainer_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         metrics = save / "metrics.jsonl"
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= iteration:
+        # An earlier run may have recorded the iteration already.
+        is_new = metrics.exists() and metrics.stat().st_mtime > started
+        if is_new and len(metrics.read_text().splitlines()) >= iteration:
             break
         assert process.poll() is None, process.stderr.read().decode()[-5000:]
         time.sleep(0.02)
+    time.sleep(more_seconds)
     for pid in [*descendants(process.pid), process.pid]:
         os.kill(pid, signal.SIGKILL)
     process.wait()
@@ -68,6 +73,27 @@ def test_losses_after_a_kill_equal_the_uninterrupted_runs_bit_for_bit(world, tra
     fields = ("loss", "grad_norm", "lr", "consumed_samples", "trained_tokens")
     assert [[record[f] for f in fields] for record in resumed] == [[record[f] for f in fields] for record in whole]
     assert whole[-1]["loss"] < whole[0]["loss"]
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(world, train, tmp_path):
+    """Every iteration is saved, so many kills fall into a save. MEGATRON_SFT_KILLS sets their number."""
+    num_kills = int(os.environ.get("MEGATRON_SFT_KILLS", "2"))
+    options = ["--train-iters", str(12 + 4 * num_kills), "--save-interval", "1", "--keep-checkpoints", "3"]
+    options += ["--lr-warmup-iters", "2"]
+    train(tmp_path / "whole", *options, num_processes=2)
+    save = tmp_path / "killed"
+    command = trainer_command(world, save, *options, num_processes=2)
+    moments = random.Random(0)
+    interrupted_saves = 0
+    for _ in range(num_kills):
+        done = checkpoint_dir.list_complete(save)[-1:] or [0]
+        kill_after(command, save, done[0] + 1, moments.uniform(0, 1.5))
+        interrupted_saves += len(checkpoint_dir.list_incomplete(save))
+    train(save, *options, num_processes=2)
+    whole, killed = read_metrics(tmp_path / "whole"), read_metrics(save)
+    fields = ("iteration", "loss", "grad_norm", "lr", "consumed_samples", "trained_tokens")
+    assert [[record[f] for f in fields] for record in killed] == [[record[f] for f in fields] for record in whole]
+    print(f"{num_kills} kills, {interrupted_saves} of them during a save")
 
 
 def test_another_layout_goes_on_from_the_same_checkpoint(train, tmp_path):
