@@ -71,7 +71,7 @@ class PlanConfig:
     length_spread: float | None = None
     """Standard deviation of the logarithm of these lengths, cut at --seq-length. Default: 0.6."""
     train_iters: int = 640
-    """Iterations of the run, for the days it takes."""
+    """Iterations of the run, for the hours it takes."""
 
     peak_tflops: float = 989.0
     """Dense bf16 TFLOP/s of one GPU as its maker states them; 989 is an H100 SXM's."""
@@ -203,8 +203,14 @@ def _print_plan(config: PlanConfig, workload: Workload, plan: Plan, memory_bytes
     print(f"\nfit      {len(plan.fitting)} of {len(plan.fitting) + len(plan.too_large)} combinations that can run")
     if fitting:
         shown = fitting[: config.top]
-        counts = {"num_gpus": config.gpus, "num_iterations": config.train_iters}
-        print(*lines_of(shown, tokens=workload.tokens, **counts), sep="\n")
+        lines = lines_of(
+            shown,
+            tokens=workload.tokens,
+            num_gpus=config.gpus,
+            num_iterations=config.train_iters,
+            memory_bytes=memory_bytes,
+        )
+        print(*lines, sep="\n")
         too_large = [estimate for estimate in too_large if estimate.seconds < fitting[0].seconds]
         title = "faster, but too large"
     else:

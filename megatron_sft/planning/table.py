@@ -1,6 +1,6 @@
 """The plan as text and as JSON."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -8,14 +8,17 @@ from megatron_sft.planning.layouts import Layout
 from megatron_sft.planning.memory import GIB, Memory
 from megatron_sft.planning.search import Estimate, Plan
 
-_SECONDS_PER_DAY = 86400
+_SECONDS_PER_HOUR = 3600
+_TIGHT = 0.95
 _HEADER = (
-    "tp  pp  ch  cp   dp  recompute  rows |   step s  bubble   comm  MFU %  tok/s/GPU    days | "
+    "tp  pp  ch  cp   dp  recompute  rows |   step s  bubble   comm  MFU %  tok/s/GPU   hours | "
     "weights  grads  optim  activ   peak  other  = GiB"
 )
 
 
-def lines_of(estimates: Iterable[Estimate], *, tokens: float, num_gpus: int, num_iterations: int) -> Iterator[str]:
+def lines_of(
+    estimates: Sequence[Estimate], *, tokens: float, num_gpus: int, num_iterations: int, memory_bytes: float
+) -> Iterator[str]:
     """A header and a line for each estimate.
 
     `ch` are the chunks of layers of a stage, `rows` those of a data-parallel rank; `peak` is the larger of logits and
@@ -25,7 +28,8 @@ def lines_of(estimates: Iterable[Estimate], *, tokens: float, num_gpus: int, num
         estimates: what to show.
         tokens: real tokens of an iteration.
         num_gpus: GPUs that it is divided by.
-        num_iterations: of the whole run, for the column of days.
+        num_iterations: of the whole run, for the column of hours.
+        memory_bytes: of one GPU; layouts that leave less than 5 % of it are marked.
     """
     yield _HEADER
     for each in estimates:
@@ -34,13 +38,20 @@ def lines_of(estimates: Iterable[Estimate], *, tokens: float, num_gpus: int, num
         weights, gradients, optimizer, activations, other, total = (
             _gib(memory, part) for part in ("weights", "gradients", "optimizer", "activations", "allowance", "total")
         )
+        mark = " *" if _is_tight(each, memory_bytes) else ""
         yield (
             f"{layout.tp:2d}  {layout.pp:2d}  {layout.vpp:2d}  {layout.cp:2d}  {layout.dp:3d}  {each.recompute:9s}  "
             f"{each.num_rows:4d} | {seconds:8.2f}  {each.mean('bubble'):6.2f}  {communication:5.2f}  "
             f"{100 * each.mfu:5.1f}  {tokens / seconds / num_gpus:9.0f}  "
-            f"{seconds * num_iterations / _SECONDS_PER_DAY:6.2f} | {weights:7.1f}  {gradients:5.1f}  {optimizer:5.1f}  "
-            f"{activations:5.1f}  {_gib(memory, _highest(memory)):5.1f}  {other:5.1f}  {total:5.1f}"
+            f"{seconds * num_iterations / _SECONDS_PER_HOUR:6.1f} | "
+            f"{weights:7.1f}  {gradients:5.1f}  {optimizer:5.1f}  {activations:5.1f}  {_gib(memory, _highest(memory)):5.1f}  {other:5.1f}  {total:5.1f}{mark}"
         )
+    if any(_is_tight(each, memory_bytes) for each in estimates):
+        yield f"* takes more than {_TIGHT:.0%} of the memory: try it before a long run"
+
+
+def _is_tight(estimate: Estimate, memory_bytes: float) -> bool:
+    return estimate.memory.total > _TIGHT * memory_bytes
 
 
 def best_of_each(estimates: Sequence[Estimate]) -> list[Estimate]:

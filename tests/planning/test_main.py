@@ -32,7 +32,7 @@ def test_prints_the_best_layouts_and_why_others_fail(tmp_path: Path) -> None:
     assert "estimates, not measurements" in result.stdout
     lines = result.stdout.splitlines()
     header = next(index for index, line in enumerate(lines) if line.startswith("tp  pp  ch"))
-    assert len({len(line) for line in lines[header : header + 4]}) == 1
+    assert len({len(line.removesuffix(" *")) for line in lines[header : header + 4]}) == 1
     assert "faster, but too large" in result.stdout
     written = json.loads(output.read_text())
     assert written["parameters"] == 14_768_307_200
@@ -48,6 +48,15 @@ def test_nothing_fits_is_a_failure_that_names_the_nearest() -> None:
     result = run("--model", "qwen3-32b", "--gpus", "1")
     assert result.returncode == 1
     assert "nothing fits; the nearest\n  tp 1 pp 1 cp 1 dp 1, recompute full: " in result.stdout
+
+
+def test_a_layout_that_just_fits_is_marked() -> None:
+    # 73.1 GiB are reckoned.
+    options = ["--model", "qwen3-1.7b", "--gpus", "1", "--recompute", "none", "--gpu-memory"]
+    loose, tight, less = (run(*options, memory) for memory in ("78GiB", "74GiB", "73GiB"))
+    assert (loose.returncode, tight.returncode, less.returncode) == (0, 0, 1)
+    assert "73.1 *\n* takes more than 95% of the memory" in tight.stdout
+    assert "*" not in loose.stdout
 
 
 def test_real_lengths_come_from_shards(tmp_path: Path) -> None:
