@@ -44,7 +44,8 @@ def lines_of(
             f"{each.num_rows:4d} | {seconds:8.2f}  {each.mean('bubble'):6.2f}  {communication:5.2f}  "
             f"{100 * each.mfu:5.1f}  {tokens / seconds / num_gpus:9.0f}  "
             f"{seconds * num_iterations / _SECONDS_PER_HOUR:6.1f} | "
-            f"{weights:7.1f}  {gradients:5.1f}  {optimizer:5.1f}  {activations:5.1f}  {_gib(memory, _highest(memory)):5.1f}  {other:5.1f}  {total:5.1f}{mark}"
+            f"{weights:7.1f}  {gradients:5.1f}  {optimizer:5.1f}  {activations:5.1f}  "
+            f"{_gib(memory, _highest(memory)):5.1f}  {other:5.1f}  {total:5.1f}{mark}"
         )
     if any(_is_tight(each, memory_bytes) for each in estimates):
         yield f"* takes more than {_TIGHT:.0%} of the memory: try it before a long run"
