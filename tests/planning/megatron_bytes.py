@@ -1,8 +1,9 @@
-"""What four ranks of Megatron-Core hold in bf16: CONFIG.json SIZES, where SIZES is a JSON list of [tp, pp].
+"""What four ranks of Megatron-Core hold in bf16: SIZES CONFIG.json ..., where SIZES is a JSON list of [tp, pp].
 
-Prints a JSON object for each layout and rank. Ranks are forked after the imports, which so happen once.
+Prints a JSON object for each model, layout and rank. Ranks are forked after the imports, which so happen once.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -41,14 +42,15 @@ def run_rank(rank: int, port: int) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(NUM_RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
-    geometry, device = ModelGeometry.from_hf_config(sys.argv[1]), select_device("cpu")
+    device = select_device("cpu")
     with device.activate(), process_group(device):
-        for tp, pp in json.loads(sys.argv[2]):
+        for path, (tp, pp) in itertools.product(sys.argv[2:], json.loads(sys.argv[1])):
+            geometry = ModelGeometry.from_hf_config(path)
             layout = ParallelLayout(tensor_model_parallel_size=tp, pipeline_model_parallel_size=pp)
             initialize_model_parallel(layout)
             config = transformer_config(geometry, layout, device, dtype=torch.bfloat16)
             model = build_gpt(config, geometry, device)
-            found = {"tp": tp, "pp": pp, "stage": parallel_state.get_pipeline_model_parallel_rank()}
+            found = {"model": path, "tp": tp, "pp": pp, "stage": parallel_state.get_pipeline_model_parallel_rank()}
             # One write, so that lines of ranks do not mix.
             sys.stdout.write(json.dumps(found | held_by(model, config)) + "\n")
             sys.stdout.flush()

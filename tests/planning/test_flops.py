@@ -35,9 +35,9 @@ def test_as_torch_counts_a_forward_and_a_backward_pass() -> None:
             model(input_ids=torch.zeros(1, length, dtype=torch.int64)).logits.sum().backward()
         # Plain attention computes the half above the diagonal too; we count what has to be computed.
         upper_half = 3 * 4 * 2 * 64 * length**2
-        # The angles of the rotary embedding are one product of head_dim / 2 frequencies with the positions.
+        # Some versions multiply the head_dim / 2 frequencies of the rotary embedding with the positions as matrices.
         angles = 2 * (16 // 2) * length
-        assert counter.get_total_flops() == model_flops(geometry, [length]) + upper_half + angles
+        assert counter.get_total_flops() - model_flops(geometry, [length]) - upper_half in (0, angles)
 
 
 @pytest.mark.trainer
