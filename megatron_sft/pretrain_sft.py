@@ -1,7 +1,7 @@
 """Train a model on shards: `torchrun --nproc-per-node N megatron_sft/pretrain_sft.py --data DIR ...`.
 
 This file only puts the parts together; `--help` lists the options, docs/batches-and-loss.md and docs/checkpoints.md
-say what they mean.
+say what they mean, docs/recipes.md how a YAML file gives them.
 """
 
 import sys
@@ -9,7 +9,6 @@ from dataclasses import asdict
 
 import torch
 
-from megatron_sft import cli
 from megatron_sft.convert.hf_weights import load_hf_into
 from megatron_sft.data.order import SampleOrder
 from megatron_sft.data.packing import RowCost
@@ -18,6 +17,8 @@ from megatron_sft.files import write_json
 from megatron_sft.model.device import Device, process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import build_gpt, data_parallel_rank_and_size, initialize_model_parallel, transformer_config
+from megatron_sft.recipes import resolve
+from megatron_sft.recipes.resolved import Resolved
 from megatron_sft.train import assets, start_up
 from megatron_sft.train.batch import BatchBuilder
 from megatron_sft.train.checkpoint import CheckpointStore
@@ -27,8 +28,9 @@ from megatron_sft.train.options import TrainOptions
 from megatron_sft.train.trainer import Trainer
 
 
-def main(options: TrainOptions) -> None:
+def main(resolved: Resolved[TrainOptions]) -> None:
     """Check everything that can be checked without a model, then build, resume and train."""
+    options = resolved.options
     device = select_device(options.device)
     reader = ShardReader(options.data)
     geometry = ModelGeometry.from_hf_config(options.geometry_source)
@@ -57,6 +59,8 @@ def main(options: TrainOptions) -> None:
             write_json(options.save / "run_config.json", {"options": options.as_dict(), "geometry": asdict(geometry)})
         checkpoints.discard_incomplete()
         done = checkpoints.restore(learner)
+        if is_first:
+            resolved.save(options.save)
         if is_first and done:
             print(f"resuming after iteration {done} from {options.save}", flush=True)
         tensorboard_dir = options.tensorboard_dir or options.save / "tensorboard"
@@ -90,4 +94,4 @@ def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(TrainOptions, main, prog="pretrain_sft.py"))
+    sys.exit(resolve.run(TrainOptions, main, prog="pretrain_sft.py"))
