@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -66,6 +66,7 @@ def _convert(node: yaml.Node, kind: Any) -> Any:
         return ",".join(_convert(item, str) for item in node.value)
     if kind is bool:
         return _convert_bool(node)
+    converters: dict[Any, Callable[[yaml.Node], Any]]
     converters = {int: _convert_int, float: _convert_float, str: _text, Path: lambda node: Path(_text(node))}
     assert kind in converters, f"no recipe can give a value of type {kind}"
     return converters[kind](node)
