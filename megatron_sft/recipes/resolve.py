@@ -4,6 +4,7 @@ The command line wins over the recipe, the recipe over its base, the base over t
 """
 
 import dataclasses
+import inspect
 import os
 import re
 import sys
@@ -68,10 +69,26 @@ def resolve(config_type: type[ConfigT], *, prog: str, argv: Sequence[str] | None
         _check_needs(chosen, {*values, *given})
     origins = {option: Origin(on_command_line=option in given, entry=entries.get(option)) for option in known}
     try:
-        options = cli.parse(config_type, prog=prog, argv=words, defaults=_defaults(config_type, values), epilogue=_HELP)
+        options = _parse(config_type, _defaults(config_type, values), prog=prog, words=words)
     except ConfigError as error:
         raise ConfigError(f"{error}{_origins_of_named(str(error), origins)}") from error
     return Resolved(options=options, origins=origins, recipe=name, notes=chosen.notes if chosen else ())
+
+
+def _parse(config_type: type[ConfigT], defaults: ConfigT, *, prog: str, words: Sequence[str]) -> ConfigT:
+    """The command line over `defaults`. Every bool has --NAME and --no-NAME, since a recipe may have set it."""
+    # tyro reports a ValueError of the constructor, such as a ConfigError, as a word that it could not parse. So it
+    # constructs without the checks, which run here afterwards.
+    unchecked = type(config_type.__name__, (config_type,), {"__post_init__": lambda self: None})
+    parsed = tyro.cli(
+        unchecked,
+        prog=prog,
+        description=f"{inspect.getdoc(config_type)}\n\n{_HELP}",
+        args=words,
+        default=defaults,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+    )
+    return config_type(**{name: getattr(parsed, name) for name in option_types(config_type)})
 
 
 def _defaults(config_type: type[ConfigT], values: dict[str, Any]) -> ConfigT:
