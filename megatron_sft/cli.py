@@ -24,8 +24,13 @@ def run(
     stopped in good order after SIGTERM.
     Any other exception is a defect and keeps its traceback. Bad options end in tyro's own `SystemExit(2)`.
     """
+    return exit_status(lambda: program(parse(config_type, prog=prog, argv=argv)), prog=prog)
+
+
+def exit_status(action: Callable[[], None], *, prog: str) -> int:
+    """Call `action` and return the exit status as `run` does."""
     try:
-        program(parse(config_type, prog=prog, argv=argv))
+        action()
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr, flush=True)
         return 2

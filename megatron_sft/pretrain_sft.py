@@ -1,7 +1,7 @@
 """Train a model on shards: `torchrun --nproc-per-node N megatron_sft/pretrain_sft.py --data DIR ...`.
 
 This file only puts the parts together; `--help` lists the options, docs/batches-and-loss.md and docs/checkpoints.md
-say what they mean.
+say what they mean, docs/recipes.md how a YAML file gives them.
 """
 
 import sys
@@ -9,7 +9,6 @@ from dataclasses import asdict
 
 import torch
 
-from megatron_sft import cli
 from megatron_sft.convert.hf_weights import load_hf_into
 from megatron_sft.data.order import SampleOrder
 from megatron_sft.data.packing import RowCost
@@ -25,6 +24,8 @@ from megatron_sft.model.gpt import (
     model_parallel,
     transformer_config,
 )
+from megatron_sft.recipes import resolve
+from megatron_sft.recipes.resolved import Resolved
 from megatron_sft.train import assets, start_up
 from megatron_sft.train.batch import BatchBuilder
 from megatron_sft.train.checkpoint import CheckpointStore
@@ -34,15 +35,19 @@ from megatron_sft.train.options import TrainOptions
 from megatron_sft.train.trainer import Trainer
 
 
-def main(options: TrainOptions) -> None:
-    """Check everything that can be checked without a model, then train."""
-    device = select_device(options.device)
+def main(resolved: Resolved[TrainOptions]) -> None:
+    """Train with these options on the device that they choose."""
+    device = select_device(resolved.options.device)
     with process_group(device), device.activate():
-        train(options, device)
+        train(resolved.options, device, resolved)
 
 
-def train(options: TrainOptions, device: Device) -> None:
-    """Build, resume and train. Needs the default process group; Megatron-Core's groups live as long as the call."""
+def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions] | None = None) -> None:
+    """Check everything that can be checked without a model, then build, resume and train.
+
+    Needs the default process group; Megatron-Core's groups live as long as the call. `resolved` has the origins of the
+    options, which are written beside the checkpoints.
+    """
     reader = ShardReader(options.data)
     geometry = ModelGeometry.from_hf_config(options.geometry_source)
     assets.check_tokenizer(options, reader, geometry)
@@ -69,6 +74,8 @@ def train(options: TrainOptions, device: Device) -> None:
             write_json(options.save / "run_config.json", {"options": options.as_dict(), "geometry": asdict(geometry)})
         checkpoints.discard_incomplete()
         done = checkpoints.restore(learner)
+        if is_first and resolved:
+            resolved.save(options.save)
         if is_first and done:
             print(f"resuming after iteration {done} from {options.save}", flush=True)
         tensorboard_dir = options.tensorboard_dir or options.save / "tensorboard"
@@ -113,4 +120,4 @@ def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(TrainOptions, main, prog="pretrain_sft.py"))
+    sys.exit(resolve.run(TrainOptions, main, prog="pretrain_sft.py"))

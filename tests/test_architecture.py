@@ -27,6 +27,7 @@ LAYERS: dict[str, int] = {
     "megatron_sft._native": 0,
     "megatron_sft.data": 1,
     "megatron_sft.model": 1,
+    "megatron_sft.recipes": 1,
     "megatron_sft.train": 2,
     "megatron_sft.convert": 2,
     "megatron_sft.pretrain_sft": 3,
