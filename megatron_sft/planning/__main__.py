@@ -1,6 +1,8 @@
 """`tools/plan`: which parallel layouts of a model fit on a number of GPUs, and how fast they would be."""
 
+import math
 import re
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +98,8 @@ class PlanConfig:
             if value is not None and value < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
         for name in ("peak_tflops", "efficiency", "intra_node_bandwidth", "inter_node_bandwidth"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be above 0 and finite")
         if self.efficiency > 1:
             raise ConfigError(f"--efficiency {self.efficiency}: a share of the peak, at most 1")
         if self.gpus > self.gpus_per_node and self.gpus % self.gpus_per_node:
@@ -230,4 +232,6 @@ def _print_plan(config: PlanConfig, workload: Workload, plan: Plan, memory_bytes
 
 
 if __name__ == "__main__":
+    # Ends quietly when a pager or `head` has seen enough.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(cli.run(PlanConfig, main, prog="plan"))
