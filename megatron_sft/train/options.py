@@ -96,7 +96,7 @@ class TrainOptions:
     recompute_num_layers: int = 1
     """With full recomputation: layers between two kept activations."""
 
-    loss_piece_tokens: int = 4096
+    loss_piece_tokens: int = 1024
     """Logits of at most so many tokens exist at a time; the backward pass computes them again for longer rows. Smaller
     pieces save memory."""
 
