@@ -38,7 +38,8 @@ from megatron_sft.train.trainer import Trainer
 def main(resolved: Resolved[TrainOptions]) -> None:
     """Train with these options on the device that they choose."""
     device = select_device(resolved.options.device)
-    with process_group(device), device.activate():
+    timeout = resolved.options.distributed_timeout_minutes
+    with process_group(device, timeout_minutes=timeout), device.activate():
         train(resolved.options, device, resolved)
 
 
@@ -58,7 +59,7 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
         seed=options.seed,
     )
     start_up.check_lengths(reader, options)
-    with model_parallel(options.layout):
+    with model_parallel(options.layout, timeout_minutes=options.distributed_timeout_minutes):
         is_first = torch.distributed.get_rank() == 0
         if is_first:
             start_up.describe(options, device, geometry, reader, order)

@@ -81,7 +81,7 @@ class ParallelLayout:
         return world_size // model_size
 
 
-def initialize_model_parallel(layout: ParallelLayout) -> None:
+def initialize_model_parallel(layout: ParallelLayout, *, timeout_minutes: float = 30.0) -> None:
     """Create Megatron-Core's process groups. Needs the default process group."""
     layout.data_parallel_size(torch.distributed.get_world_size())
     parallel_state.initialize_model_parallel(
@@ -89,13 +89,14 @@ def initialize_model_parallel(layout: ParallelLayout) -> None:
         pipeline_model_parallel_size=layout.pipeline_model_parallel_size,
         context_parallel_size=layout.context_parallel_size,
         virtual_pipeline_model_parallel_size=_virtual_size(layout),
+        distributed_timeout_minutes=timeout_minutes,
     )
 
 
 @contextlib.contextmanager
-def model_parallel(layout: ParallelLayout) -> Iterator[None]:
+def model_parallel(layout: ParallelLayout, *, timeout_minutes: float = 30.0) -> Iterator[None]:
     """Megatron-Core's process groups for the length of a block."""
-    initialize_model_parallel(layout)
+    initialize_model_parallel(layout, timeout_minutes=timeout_minutes)
     try:
         yield
     finally:

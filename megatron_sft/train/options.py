@@ -102,6 +102,8 @@ class TrainOptions:
 
     bf16: bool = False
     """bf16 weights and activations with fp32 main weights and gradients. Default: fp32."""
+    distributed_timeout_minutes: float = 10.0
+    """A rank that waits longer for another one gives up, and with it the run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU when torch sees one."""
 
@@ -120,6 +122,8 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        if not self.distributed_timeout_minutes > 0:
+            raise ConfigError(f"--distributed-timeout-minutes {self.distributed_timeout_minutes}: must be above 0")
         for name in ("lr", "min_lr", "weight_decay", "clip_grad", "lr_warmup_iters", "seed"):
             value = getattr(self, name)
             if not value >= 0:

@@ -44,6 +44,7 @@ def test_saves_at_the_listed_iterations_the_interval_and_the_end():
         ({"seq_length": 66, "context_parallel_size": 2}, "multiple of 4; 68 is the next one"),
         ({"seq_length": 66, "tensor_model_parallel_size": 4, "sequence_parallel": True}, "multiple of 4; 68 is"),
         ({"loss_weighting": "reference"}, "--global-batch-size 4 is not a multiple of"),
+        ({"distributed_timeout_minutes": 0.0}, "--distributed-timeout-minutes 0.0"),
         ({"recompute_num_layers": 2}, "no effect without --recompute-granularity full"),
         ({"reference_ranks": 2}, "no effect without reference weighting"),
         ({"save_iters": "10,x"}, "--save-iters '10,x'"),
