@@ -42,7 +42,7 @@ def test_the_run_says_what_it_decided_and_records_every_figure(world, train, tmp
     result = train(tmp_path, "--train-iters", "3", "--save-iters", "1")
     for line in (
         "device: cpu, 1 processes over gloo",
-        "layout: tp 1 x pp 1 x dp 1",
+        "layout: tp 1 x pp 1 x cp 1 x dp 1",
         "order: file order",
         "saves: 1, 3",
     ):
