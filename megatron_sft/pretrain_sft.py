@@ -70,13 +70,14 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
             identity=start_up.identity(options, geometry, reader),
             description={"options": options.as_dict(), "stop_token_ids": [reader.stop_token_id]},
         )
+        checkpoints.discard_incomplete()
+        done = checkpoints.restore(learner)
+        # Only now: a run that is refused here leaves the folder as it was.
         if is_first:
             assets.collect(options, geometry, checkpoints.hf_assets)
             write_json(options.save / "run_config.json", {"options": options.as_dict(), "geometry": asdict(geometry)})
-        checkpoints.discard_incomplete()
-        done = checkpoints.restore(learner)
-        if is_first and resolved:
-            resolved.save(options.save)
+            if resolved:
+                resolved.save(options.save)
         if is_first and done:
             print(f"resuming after iteration {done} from {options.save}", flush=True)
         tensorboard_dir = options.tensorboard_dir or options.save / "tensorboard"

@@ -76,8 +76,8 @@ def test_losses_after_a_kill_equal_the_uninterrupted_runs_bit_for_bit(world, tra
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(world, train, tmp_path):
-    """Every iteration is saved, so many kills fall into a save. MEGATRON_SFT_KILLS sets their number."""
-    num_kills = int(os.environ.get("MEGATRON_SFT_KILLS", "2"))
+    """Every iteration is saved, so many kills fall into a save. MEGATRON_SFT_TRAINER_KILLS sets their number."""
+    num_kills = int(os.environ.get("MEGATRON_SFT_TRAINER_KILLS", "2"))
     options = ["--train-iters", str(12 + 4 * num_kills), "--save-interval", "1", "--keep-checkpoints", "3"]
     options += ["--lr-warmup-iters", "2"]
     train(tmp_path / "whole", *options, num_processes=2)
@@ -111,8 +111,12 @@ def test_another_layout_goes_on_from_the_same_checkpoint(train, tmp_path):
 
 def test_a_run_that_is_not_the_checkpoints_is_refused_by_name(train, tmp_path):
     train(tmp_path, "--train-iters", "2")
+    before = {
+        name: (tmp_path / name).read_bytes() for name in ("run_config.json", "resolved_config.yaml", "metrics.jsonl")
+    }
     result = train(tmp_path, "--train-iters", "2", "--lr", "2e-3", check=False)
     assert result.returncode != 0
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert "lr: checkpoint 0.001, now 0.002" in result.stderr
 
 
