@@ -44,7 +44,7 @@ def exit_status(action: Callable[[], None], *, prog: str) -> int:
 
 
 def parse(config_type: type[ConfigT], *, prog: str, argv: Sequence[str] | None = None) -> ConfigT:
-    """Parse the command line into a config; a `UserError` raised by its `__post_init__` passes through."""
+    """Parse the command line into a config; what its `__post_init__` refuses, tyro shows and ends with status 2."""
     return tyro.cli(
         config_type,
         prog=prog,
