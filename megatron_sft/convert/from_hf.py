@@ -63,7 +63,8 @@ def _single_process_model(geometry: ModelGeometry, dtype: torch.dtype) -> Iterat
     from megatron.core import parallel_state
 
     from megatron_sft.model.device import process_group, select_device
-    from megatron_sft.model.gpt import ParallelLayout, build_gpt, initialize_model_parallel, transformer_config
+    from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
+    from megatron_sft.model.layout import ParallelLayout
 
     device, layout = select_device("cpu"), ParallelLayout()
     with device.activate(), process_group(device):

@@ -70,7 +70,9 @@ def pack_rows(lengths: ArrayLike, seq_length: int, *, seed: int | None = None) -
     return PackedRows(order=order, row_starts=row_starts)
 
 
-def plan_rows(lengths: ArrayLike, seq_length: int, dp_size: int, cost: RowCost) -> list[list[list[int]]]:
+def plan_rows(
+    lengths: ArrayLike, seq_length: int, dp_size: int, cost: RowCost, *, rows_multiple: int = 1
+) -> list[list[list[int]]]:
     """Pack the samples of one iteration into rows and deal the rows to ranks.
 
     Args:
@@ -78,15 +80,18 @@ def plan_rows(lengths: ArrayLike, seq_length: int, dp_size: int, cost: RowCost) 
         seq_length: capacity of a row, tokens.
         dp_size: data-parallel ranks.
         cost: estimate of a row's time.
+        rows_multiple: each rank gets a multiple of so many rows.
 
     Returns:
         `plan[rank][k]` is row k of that rank: positions in `lengths`, ascending. Every rank has the same number of
-        rows, costliest first; a row may be empty. Every sample is in exactly one row.
+        rows, costliest first (in each of `rows_multiple` equal parts); a row may be empty. Every sample is in exactly
+        one row.
 
     Raises:
         DataError: for a length that no row can hold, or below 1; names the sample.
     """
-    order, row_starts = _native.plan_rows(_as_lengths(lengths), seq_length, dp_size, cost.linear)
+    # With every part of a rank counted as a rank, all of them get the same number of rows.
+    order, row_starts = _native.plan_rows(_as_lengths(lengths), seq_length, dp_size * rows_multiple, cost.linear)
     rows = [row.tolist() for row in np.split(order, row_starts[1:-1])] if len(row_starts) > 1 else []
     rows_per_rank = len(rows) // dp_size
     return [rows[rank * rows_per_rank : (rank + 1) * rows_per_rank] for rank in range(dp_size)]

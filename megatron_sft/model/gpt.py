@@ -1,9 +1,7 @@
 """Megatron-Core GPT models from a geometry: TransformerEngine layers where installed, plain torch otherwise."""
 
 import contextlib
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import megatron_sft.model.lean_megatron  # noqa: F401
@@ -24,61 +22,16 @@ from megatron_sft.errors import ConfigError
 from megatron_sft.model.attention import PackedAttention
 from megatron_sft.model.device import Device
 from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.layout import ParallelLayout, uneven_split
 from megatron_sft.model.norm import TorchRMSNorm
 
 VOCAB_DIVISOR = 64
 """The padded vocabulary is a multiple of this and of tp, so its size is the same for every tp that divides this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParallelLayout:
-    """How many ways the model and the data are split."""
-
-    tensor_model_parallel_size: int = 1
-    """Ranks that share each layer's matrices (tp)."""
-
-    pipeline_model_parallel_size: int = 1
-    """Consecutive groups of layers (pp)."""
-
-    context_parallel_size: int = 1
-    """Ranks that share each row's tokens (cp)."""
-
-    virtual_stages: int = 1
-    """Parts of the model that each pipeline rank holds, in turn with the other ranks (interleaved schedule)."""
-
-    sequence_parallel: bool = False
-    """Split the tokens between attention and feed-forward over the tensor-parallel ranks as well."""
-
-    @property
-    def document_multiple(self) -> int:
-        """Each document of a row is padded to a multiple of this: context-parallel ranks take two pieces of each."""
-        return 2 * self.context_parallel_size if self.context_parallel_size > 1 else 1
-
-    @property
-    def row_multiple(self) -> int:
-        """Rows have a multiple of this many tokens."""
-        tokens_split = self.tensor_model_parallel_size if self.sequence_parallel else 1
-        return math.lcm(self.document_multiple, self.context_parallel_size * tokens_split)
-
-    @property
-    def rows_per_rank_multiple(self) -> int:
-        """The interleaved schedule takes micro-batches in groups of one for each pipeline rank."""
-        return self.pipeline_model_parallel_size if self.virtual_stages > 1 else 1
-
-    def data_parallel_size(self, world_size: int) -> int:
-        """Ranks left for data parallelism.
-
-        Raises:
-            ConfigError: when `world_size` is not a multiple of tp x pp x cp.
-        """
-        model_size = self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
-        if world_size % model_size:
-            raise ConfigError(
-                f"{world_size} processes cannot be split into tp {self.tensor_model_parallel_size} x pp "
-                f"{self.pipeline_model_parallel_size} x cp {self.context_parallel_size} = {model_size}: "
-                "start a multiple of that number (torchrun --nproc-per-node, --nnodes)"
-            )
-        return world_size // model_size
+_OPTION_OF = {
+    "tp": "--tensor-model-parallel-size",
+    "pp": "--pipeline-model-parallel-size",
+    "pp x virtual stages": "--num-virtual-stages-per-pipeline-rank",
+}
 
 
 def initialize_model_parallel(layout: ParallelLayout, *, timeout_minutes: float = 30.0) -> None:
@@ -257,16 +210,10 @@ def block_spec(
 
 
 def _check_split(geometry: ModelGeometry, layout: ParallelLayout) -> None:
-    tp, pp = layout.tensor_model_parallel_size, layout.pipeline_model_parallel_size
-    checks = [
-        ("query groups (key-value heads)", geometry.num_query_groups, "--tensor-model-parallel-size", tp),
-        ("attention heads", geometry.num_attention_heads, "--tensor-model-parallel-size", tp),
-        ("ffn_hidden_size", geometry.ffn_hidden_size, "--tensor-model-parallel-size", tp),
-        ("layers", geometry.num_layers, "--pipeline-model-parallel-size", pp),
-        ("layers", geometry.num_layers, "--num-virtual-stages-per-pipeline-rank", pp * layout.virtual_stages),
-    ]
-    for what, count, option, size in checks:
-        if count % size:
-            raise ConfigError(
-                f"{option}: {count} {what} cannot be split evenly into {size} parts; choose a divisor of {count}"
-            )
+    found = uneven_split(geometry, layout)
+    if found is not None:
+        dimension, size, count, what = found
+        raise ConfigError(
+            f"{_OPTION_OF[dimension]}: {count} {what} cannot be split evenly into {size} parts; choose a divisor of "
+            f"{count}"
+        )

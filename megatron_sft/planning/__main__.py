@@ -57,8 +57,8 @@ class PlanConfig:
     """Only layouts with this tp."""
     pipeline_model_parallel_size: int | None = None
     """Only layouts with this pp."""
-    num_model_chunks: int | None = None
-    """Only layouts with so many chunks of layers on each stage; 1 is the plain pipeline."""
+    num_virtual_stages_per_pipeline_rank: int | None = None
+    """Only layouts with so many parts of the model on each pipeline rank; 1 is the plain pipeline."""
     context_parallel_size: int | None = None
     """Only layouts with this cp."""
 
@@ -91,7 +91,7 @@ class PlanConfig:
 
     def __post_init__(self) -> None:
         """Check each value and what has no effect."""
-        sizes = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "num_model_chunks")
+        sizes = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "num_virtual_stages_per_pipeline_rank")
         counts = ("gpus", "gpus_per_node", "global_batch_size", "seq_length", "mean_length", "train_iters", "top")
         for name in (*sizes, "context_parallel_size", *counts):
             value = getattr(self, name)
@@ -147,7 +147,7 @@ def main(config: PlanConfig) -> None:
     given = {
         "tp": config.tensor_model_parallel_size,
         "pp": config.pipeline_model_parallel_size,
-        "vpp": config.num_model_chunks,
+        "vpp": config.num_virtual_stages_per_pipeline_rank,
         "cp": config.context_parallel_size,
     }
     plan = search(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.layout import ParallelLayout, uneven_split
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -31,6 +32,16 @@ class Layout:
     def num_optimizer_shards(self) -> int:
         """Ranks that share one stage's optimizer states: those of dp and cp, as in Megatron's distributed optimizer."""
         return self.dp * self.cp
+
+    def parallel(self, sequence_parallel: bool) -> ParallelLayout:
+        """The same in the trainer's words; one tensor-parallel rank has no sequence parallelism."""
+        return ParallelLayout(
+            tensor_model_parallel_size=self.tp,
+            pipeline_model_parallel_size=self.pp,
+            context_parallel_size=self.cp,
+            virtual_stages=self.vpp,
+            sequence_parallel=sequence_parallel and self.tp > 1,
+        )
 
     def __str__(self) -> str:
         """Such as `tp 2 pp 4 x 3 cp 1 dp 8`, where x 3 are the chunks of each stage."""
@@ -68,27 +79,23 @@ def candidates(geometry: ModelGeometry, num_gpus: int) -> Iterator[Layout]:
 
 
 def refusal(layout: Layout, geometry: ModelGeometry, rules: SplitRules) -> str | None:
-    """Why a layout cannot run, or None: the same rules as the trainer's, those of Megatron-Core, and two of reason.
+    """Why a layout cannot run, or None: by the trainer's own rules, and two of reason.
 
     Reason forbids tensor parallelism across nodes (four collectives a layer over the network) and more
     data-parallel ranks than samples (ranks that only ever train padding).
     """
-    splits = [
-        ("tp", layout.tp, geometry.num_attention_heads, "attention heads"),
-        ("tp", layout.tp, geometry.num_query_groups, "key-value heads"),
-        ("tp", layout.tp, geometry.ffn_hidden_size, "ffn_hidden_size"),
-        ("pp", layout.pp, geometry.num_layers, "layers"),
-        ("pp x chunks", layout.pp * layout.vpp, geometry.num_layers, "layers"),
-    ]
-    for name, size, count, what in splits:
-        if count % size:
-            return f"{name} {size} does not divide {count} {what}"
+    parallel = layout.parallel(rules.sequence_parallel)
+    found = uneven_split(geometry, parallel)
+    if found is not None:
+        dimension, size, count, what = found
+        return f"{dimension} {size} does not divide {count} {what}"
     if layout.tp > rules.gpus_per_node or rules.gpus_per_node % layout.tp:
         return f"tp {layout.tp} crosses nodes of {rules.gpus_per_node} GPUs"
-    # Each rank holds two chunks of every row, so that causal attention costs all ranks the same.
-    shares = (2 * layout.cp if layout.cp > 1 else 1) * (layout.tp if rules.sequence_parallel else 1)
-    if rules.seq_length % shares:
-        return f"cp {layout.cp} with tp {layout.tp} does not divide rows of {rules.seq_length} tokens into {shares}"
+    multiple = parallel.row_multiple
+    if rules.seq_length % multiple:
+        return (
+            f"cp {layout.cp} with tp {layout.tp} needs rows of a multiple of {multiple} tokens, not {rules.seq_length}"
+        )
     if layout.dp > rules.global_batch_size:
         return f"dp {layout.dp} exceeds the {rules.global_batch_size} samples of an iteration"
     return None

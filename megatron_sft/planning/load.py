@@ -33,7 +33,9 @@ class RankLoad:
     """Its rows; all ranks have the same number of them."""
 
 
-def rank_load(lengths: Sequence[int], *, seq_length: int, dp: int, hidden_size: int) -> RankLoad:
+def rank_load(
+    lengths: Sequence[int], *, seq_length: int, dp: int, hidden_size: int, rows_multiple: int = 1
+) -> RankLoad:
     """Plan an iteration as the trainer does and return the costliest rank's part.
 
     Args:
@@ -41,20 +43,15 @@ def rank_load(lengths: Sequence[int], *, seq_length: int, dp: int, hidden_size: 
         seq_length: capacity of a row, tokens.
         dp: data-parallel ranks.
         hidden_size: of the model; it weighs attention against the rest when rows are dealt to ranks.
+        rows_multiple: the interleaved pipeline takes rows in groups of so many.
 
     Raises:
         DataError: when a sample does not fit into a row.
     """
-    plan = plan_rows(lengths, seq_length, dp, RowCost(hidden_size=hidden_size))
+    plan = plan_rows(lengths, seq_length, dp, RowCost(hidden_size=hidden_size), rows_multiple=rows_multiple)
     ranks = [tuple(_row([lengths[i] for i in row], seq_length) for row in rows) for rows in plan]
     slowest = max(ranks, key=lambda rows: sum(row.squares for row in rows))
     return RankLoad(rows=slowest)
-
-
-def padded_rows(load: RankLoad, multiple: int, seq_length: int) -> RankLoad:
-    """Empty rows added, so that their number is a multiple: the interleaved pipeline takes groups of pp rows."""
-    num_missing = -len(load.rows) % multiple
-    return RankLoad(rows=load.rows + (_row([], seq_length),) * num_missing)
 
 
 def _row(lengths: list[int], seq_length: int) -> RowLoad:

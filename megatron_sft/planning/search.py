@@ -7,7 +7,7 @@ from functools import cache
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.planning.flops import model_flops
 from megatron_sft.planning.layouts import Layout, SplitRules, candidates, refusal
-from megatron_sft.planning.load import RankLoad, padded_rows, rank_load
+from megatron_sft.planning.load import RankLoad, rank_load
 from megatron_sft.planning.memory import Memory, MemoryOptions, Recompute, peak_memory
 from megatron_sft.planning.step_time import Cluster, StepTime, step_time
 
@@ -90,8 +90,7 @@ def search(
     @cache
     def loads(dp: int, multiple: int) -> tuple[RankLoad, ...]:
         row = {"seq_length": rules.seq_length, "dp": dp, "hidden_size": geometry.hidden_size}
-        ranks = [rank_load(lengths, **row) for lengths in workload.batches]
-        return tuple(padded_rows(load, multiple, rules.seq_length) for load in ranks)
+        return tuple(rank_load(lengths, rows_multiple=multiple, **row) for lengths in workload.batches)
 
     refused: dict[str, list[Layout]] = {}
     estimates = []
@@ -102,7 +101,7 @@ def search(
         if reason is not None:
             refused.setdefault(reason, []).append(layout)
             continue
-        rank_loads = loads(layout.dp, layout.pp if layout.vpp > 1 else 1)
+        rank_loads = loads(layout.dp, layout.parallel(rules.sequence_parallel).rows_per_rank_multiple)
         estimates += [_estimate(workload, cluster, layout, rank_loads, how) for how in workload.recomputes]
     # Of equally fast ones, the one with fewer parts comes first.
     estimates.sort(key=lambda e: (e.seconds, e.memory.total, e.layout))

@@ -18,7 +18,7 @@ from torch import Tensor
 from megatron_sft.data.order import SampleOrder
 from megatron_sft.data.packing import RowCost, plan_rows
 from megatron_sft.data.shards import RowArrays, ShardReader
-from megatron_sft.model.gpt import ParallelLayout
+from megatron_sft.model.layout import ParallelLayout
 from megatron_sft.train.row_layout import pad_documents, share_of_rank
 from megatron_sft.train.weighting import LossWeighting
 
@@ -115,7 +115,14 @@ class BatchBuilder:
         """
         indices = self.order.batch(iteration)
         lengths = self.reader.lengths[indices]
-        plan = self._plan(lengths)
+        each = self.layout.document_multiple
+        plan = plan_rows(
+            -(-lengths // each) * each,
+            self.seq_length,
+            self.dp_size,
+            self.cost,
+            rows_multiple=self.layout.rows_per_rank_multiple,
+        )
         trained_tokens = self.reader.trained_tokens[indices]
         weights = self.weighting.weights(trained_tokens)
         num_tokens = int(lengths.sum())
@@ -129,16 +136,6 @@ class BatchBuilder:
             loss_weight=weights.total,
             fill=num_tokens / (num_rows * self.seq_length),
         )
-
-    def _plan(self, lengths: NDArray[np.int64]) -> list[list[list[int]]]:
-        """`plan[rank][k]` is row k of a data-parallel rank: places in the batch."""
-        each = self.layout.document_multiple
-        # With every part of a rank counted as a rank, all of them get the same number of rows.
-        parts = self.layout.rows_per_rank_multiple
-        plan = plan_rows(-(-lengths // each) * each, self.seq_length, self.dp_size * parts, self.cost)
-        return [
-            [row for part in plan[rank * parts : (rank + 1) * parts] for row in part] for rank in range(self.dp_size)
-        ]
 
     def _row(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> Row:
         length = self.seq_length if self.fixed_rows else None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_sft.errors import ConfigError
-from megatron_sft.model.gpt import ParallelLayout
+from megatron_sft.model.layout import ParallelLayout
 from megatron_sft.train.weighting import LossWeighting
 
 _AT_LEAST_1 = (

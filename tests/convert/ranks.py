@@ -26,7 +26,8 @@ from megatron_sft.convert.hf_weights import load_hf_into
 from megatron_sft.model import checkpoint_dir
 from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.model.gpt import ParallelLayout, build_gpt, initialize_model_parallel, transformer_config
+from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
+from megatron_sft.model.layout import ParallelLayout
 
 
 def main() -> int:

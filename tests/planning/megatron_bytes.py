@@ -19,7 +19,8 @@ from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 
 from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.model.gpt import ParallelLayout, build_gpt, initialize_model_parallel, transformer_config
+from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
+from megatron_sft.model.layout import ParallelLayout
 
 NUM_RANKS = 4
 

@@ -33,12 +33,12 @@ def test_every_candidate_takes_all_gpus_and_none_comes_twice() -> None:
 @pytest.mark.parametrize(
     ("layout", "reason"),
     [
-        (Layout(tp=16), "tp 16 does not divide 8 key-value heads"),
+        (Layout(tp=16), "tp 16 does not divide 8 query groups (key-value heads)"),
         (Layout(tp=3), "tp 3 does not divide 32 attention heads"),
         (Layout(pp=8), "pp 8 does not divide 36 layers"),
-        (Layout(pp=4, vpp=2), "pp x chunks 8 does not divide 36 layers"),
-        (Layout(cp=3), "cp 3 with tp 1 does not divide rows of 20480 tokens into 6"),
-        (Layout(cp=2048, tp=4), "cp 2048 with tp 4 does not divide rows of 20480 tokens into 16384"),
+        (Layout(pp=4, vpp=2), "pp x virtual stages 8 does not divide 36 layers"),
+        (Layout(cp=3), "cp 3 with tp 1 needs rows of a multiple of 6 tokens, not 20480"),
+        (Layout(cp=2048, tp=4), "cp 2048 with tp 4 needs rows of a multiple of 8192 tokens, not 20480"),
         (Layout(dp=512), "dp 512 exceeds the 256 samples of an iteration"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from megatron_sft.errors import ConfigError
-from megatron_sft.planning.load import RankLoad, RowLoad, assumed_lengths, batches_of_shards, padded_rows, rank_load
+from megatron_sft.planning.load import RankLoad, RowLoad, assumed_lengths, batches_of_shards, rank_load
 from tests.data.shard_folder import write_folder
 
 
@@ -20,10 +20,16 @@ def test_of_several_ranks_the_costliest_counts() -> None:
     assert load == RankLoad(rows=(RowLoad(tokens=10, squares=100),))
 
 
-def test_empty_rows_fill_up_to_a_multiple() -> None:
-    load = RankLoad(rows=(RowLoad(tokens=10, squares=50),) * 3)
-    assert padded_rows(load, 2, 10).rows == (*load.rows, RowLoad(tokens=10, squares=100))
-    assert padded_rows(load, 3, 10) == padded_rows(load, 1, 10) == load
+def test_rows_fill_up_to_a_multiple() -> None:
+    full = RowLoad(tokens=10, squares=100)
+    three = rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64)
+    assert three == RankLoad(rows=(full,) * 3)
+    # The fourth row is empty: its padding is one document.
+    assert rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64, rows_multiple=2).rows == (full,) * 4
+    assert rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64, rows_multiple=3) == three
+    # Samples spread over the rows that there are anyway, as the trainer's do.
+    spread = rank_load([6, 3], seq_length=10, dp=1, hidden_size=64, rows_multiple=2).rows
+    assert sorted(row.squares for row in spread) == [36 + 16, 9 + 49]
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(8600, 0.6), (6400, 0.8), (15000, 0.7), (100, 0.0), (20480, 0.6)])

@@ -22,12 +22,12 @@ from megatron_sft.model.attention import local_places
 from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import (
-    ParallelLayout,
     build_chunks,
     context_parallel_rank,
     model_parallel,
     transformer_config,
 )
+from megatron_sft.model.layout import ParallelLayout
 from megatron_sft.train.batch import to_row
 from megatron_sft.train.row_layout import pad_documents, share_of_rank
 

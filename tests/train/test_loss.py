@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.trainer, pytest.mark.slow]
 PROGRAM = """
 import sys, torch
 from megatron_sft.model.device import process_group, select_device
-from megatron_sft.model.gpt import ParallelLayout, initialize_model_parallel
+from megatron_sft.model.gpt import initialize_model_parallel
+from megatron_sft.model.layout import ParallelLayout
 from megatron_sft.train.loss import weighted_loss
 
 VOCAB, PADDED, T = 13, 20, 6
