@@ -214,11 +214,12 @@ def pack_rows(
     """
 
 def plan_rows(
-    lengths: NDArray[np.int32] | NDArray[np.int64], seq_length: int, dp_size: int, linear_cost: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    lengths: NDArray[np.int32] | NDArray[np.int64], seq_length: int, multiple: int, dp_size: int, linear_cost: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Pack one global batch and deal its rows: those of rank 0 come first, each rank has the same number.
 
-    The cost of a row is the sum of `linear_cost * n + n * n` over its samples' lengths n.
+    The cost of a row is the sum of `linear_cost * n + n * n` over its samples' lengths n. Returns `order`, `row_starts`
+    and the length of the rows, which is a multiple of `multiple`, or `seq_length`.
 
     Raises:
         NativeError: for a length below 1 or above `seq_length`.

@@ -20,7 +20,6 @@ from megatron_sft.model.gpt import (
     build_chunks,
     context_parallel_rank,
     data_parallel_rank_and_size,
-    has_fixed_rows,
     model_parallel,
     transformer_config,
 )
@@ -103,11 +102,17 @@ def make_batches(
         dp_rank=dp_rank,
         dp_size=dp_size,
         cost=RowCost(hidden_size=geometry.hidden_size),
-        fixed_rows=has_fixed_rows(options.layout, device),
+        length_multiple=_length_multiple(options, device),
         weighting=options.weighting,
         layout=options.layout,
         cp_rank=context_parallel_rank(),
     )
+
+
+def _length_multiple(options: TrainOptions, device: Device) -> int:
+    if options.constant_row_length:
+        return options.seq_length
+    return options.layout.row_multiple if device.is_cpu else options.layout.row_multiple_on_gpus
 
 
 def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device) -> Learner:

@@ -70,10 +70,35 @@ def pack_rows(lengths: ArrayLike, seq_length: int, *, seed: int | None = None) -
     return PackedRows(order=order, row_starts=row_starts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowPlan:
+    """The rows of one iteration."""
+
+    ranks: list[list[list[int]]]
+    """`ranks[r][k]` is row k of data-parallel rank r: positions of its samples in the batch, ascending. Every rank has
+    the same number of rows, costliest first (in each of `rows_multiple` equal parts); a row may be empty. Every sample
+    is in exactly one row."""
+    row_length: int
+    """Tokens that every row is padded to."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all ranks."""
+        return sum(len(rows) for rows in self.ranks)
+
+
 def plan_rows(
-    lengths: ArrayLike, seq_length: int, dp_size: int, cost: RowCost, *, rows_multiple: int = 1
-) -> list[list[list[int]]]:
+    lengths: ArrayLike,
+    seq_length: int,
+    dp_size: int,
+    cost: RowCost,
+    *,
+    rows_multiple: int = 1,
+    length_multiple: int = 1,
+) -> RowPlan:
     """Pack the samples of one iteration into rows and deal the rows to ranks.
+
+    There are as few rows as `seq_length` allows, and they are as short as so many rows can be.
 
     Args:
         lengths: tokens of each sample of the iteration, integers from 1 to `seq_length`.
@@ -81,20 +106,20 @@ def plan_rows(
         dp_size: data-parallel ranks.
         cost: estimate of a row's time.
         rows_multiple: each rank gets a multiple of so many rows.
-
-    Returns:
-        `plan[rank][k]` is row k of that rank: positions in `lengths`, ascending. Every rank has the same number of
-        rows, costliest first (in each of `rows_multiple` equal parts); a row may be empty. Every sample is in exactly
-        one row.
+        length_multiple: the row length is a multiple of so many tokens, or `seq_length`.
 
     Raises:
         DataError: for a length that no row can hold, or below 1; names the sample.
     """
     # With every part of a rank counted as a rank, all of them get the same number of rows.
-    order, row_starts = _native.plan_rows(_as_lengths(lengths), seq_length, dp_size * rows_multiple, cost.linear)
+    num_parts = dp_size * rows_multiple
+    order, row_starts, row_length = _native.plan_rows(
+        _as_lengths(lengths), seq_length, length_multiple, num_parts, cost.linear
+    )
     rows = [row.tolist() for row in np.split(order, row_starts[1:-1])] if len(row_starts) > 1 else []
-    rows_per_rank = len(rows) // dp_size
-    return [rows[rank * rows_per_rank : (rank + 1) * rows_per_rank] for rank in range(dp_size)]
+    per_rank = len(rows) // dp_size
+    ranks = [rows[rank * per_rank : (rank + 1) * per_rank] for rank in range(dp_size)]
+    return RowPlan(ranks=ranks, row_length=row_length)
 
 
 def _as_lengths(lengths: ArrayLike) -> NDArray[np.int32] | NDArray[np.int64]:

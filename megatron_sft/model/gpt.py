@@ -56,15 +56,6 @@ def model_parallel(layout: ParallelLayout, *, timeout_minutes: float = 30.0) -> 
         parallel_state.destroy_model_parallel()
 
 
-def has_fixed_rows(layout: ParallelLayout, device: Device) -> bool:
-    """Whether every row is padded to `seq_length`.
-
-    GPUs gain by constant shapes; on a CPU padding only costs time, but Megatron-Core's interleaved schedule knows no
-    changing shapes.
-    """
-    return not device.is_cpu or layout.virtual_stages > 1
-
-
 def context_parallel_rank() -> int:
     """Place of this rank among those that share each row's tokens."""
     return int(parallel_state.get_context_parallel_rank())
@@ -130,10 +121,6 @@ def transformer_config(
         "overlap_p2p_comm": layout.virtual_stages > 1,
         "batch_p2p_comm": layout.virtual_stages == 1,
         "sequence_parallel": layout.sequence_parallel,
-        # Without a fixed shape pipeline stages tell each other the shape.
-        "variable_seq_lengths": not has_fixed_rows(layout, device),
-        # Unused without experts, but its default is refused together with variable lengths.
-        "moe_token_dispatcher_type": "alltoall",
         # The loss carries its weights; nothing may divide gradients by micro-batches or ranks.
         "calculate_per_token_loss": True,
         "use_cpu_initialization": device.is_cpu,

@@ -41,6 +41,15 @@ class ParallelLayout:
         return math.lcm(self.document_multiple, self.context_parallel_size * tokens_split)
 
     @property
+    def row_multiple_on_gpus(self) -> int:
+        """The same where speed counts: on every rank a multiple of 16, as FP8 needs it, and of 128 in all.
+
+        TransformerEngine's attention makes a graph for each size that it meets, so there should not be many.
+        """
+        tokens_split = self.tensor_model_parallel_size if self.sequence_parallel else 1
+        return math.lcm(self.row_multiple, 128, 16 * self.context_parallel_size * tokens_split)
+
+    @property
     def rows_per_rank_multiple(self) -> int:
         """The interleaved schedule takes micro-batches in groups of one for each pipeline rank."""
         return self.pipeline_model_parallel_size if self.virtual_stages > 1 else 1

@@ -20,7 +20,7 @@ class RowLoad:
     """One row, as far as its cost goes."""
 
     tokens: int
-    """Places that are computed: the capacity, padding included."""
+    """Places that are computed, padding included."""
     squares: int
     """Sum of the squared lengths of its documents; the padding at its end is one."""
 
@@ -34,7 +34,13 @@ class RankLoad:
 
 
 def rank_load(
-    lengths: Sequence[int], *, seq_length: int, dp: int, hidden_size: int, rows_multiple: int = 1
+    lengths: Sequence[int],
+    *,
+    seq_length: int,
+    dp: int,
+    hidden_size: int,
+    rows_multiple: int = 1,
+    length_multiple: int = 1,
 ) -> RankLoad:
     """Plan an iteration as the trainer does and return the costliest rank's part.
 
@@ -44,19 +50,21 @@ def rank_load(
         dp: data-parallel ranks.
         hidden_size: of the model; it weighs attention against the rest when rows are dealt to ranks.
         rows_multiple: the interleaved pipeline takes rows in groups of so many.
+        length_multiple: rows have a multiple of so many tokens.
 
     Raises:
         DataError: when a sample does not fit into a row.
     """
-    plan = plan_rows(lengths, seq_length, dp, RowCost(hidden_size=hidden_size), rows_multiple=rows_multiple)
-    ranks = [tuple(_row([lengths[i] for i in row], seq_length) for row in rows) for rows in plan]
+    cost = RowCost(hidden_size=hidden_size)
+    plan = plan_rows(lengths, seq_length, dp, cost, rows_multiple=rows_multiple, length_multiple=length_multiple)
+    ranks = [tuple(_row([lengths[i] for i in row], plan.row_length) for row in rows) for rows in plan.ranks]
     slowest = max(ranks, key=lambda rows: sum(row.squares for row in rows))
     return RankLoad(rows=slowest)
 
 
-def _row(lengths: list[int], seq_length: int) -> RowLoad:
-    padding = seq_length - sum(lengths)
-    return RowLoad(tokens=seq_length, squares=sum(n * n for n in lengths) + padding * padding)
+def _row(lengths: list[int], row_length: int) -> RowLoad:
+    padding = row_length - sum(lengths)
+    return RowLoad(tokens=row_length, squares=sum(n * n for n in lengths) + padding * padding)
 
 
 def batches_of_shards(folder: Path, global_batch_size: int, seq_length: int) -> list[list[int]]:

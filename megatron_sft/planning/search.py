@@ -88,9 +88,10 @@ def search(
     geometry = workload.geometry
 
     @cache
-    def loads(dp: int, multiple: int) -> tuple[RankLoad, ...]:
+    def loads(dp: int, rows_multiple: int, length_multiple: int) -> tuple[RankLoad, ...]:
         row = {"seq_length": rules.seq_length, "dp": dp, "hidden_size": geometry.hidden_size}
-        return tuple(rank_load(lengths, rows_multiple=multiple, **row) for lengths in workload.batches)
+        multiples = {"rows_multiple": rows_multiple, "length_multiple": length_multiple}
+        return tuple(rank_load(lengths, **multiples, **row) for lengths in workload.batches)
 
     refused: dict[str, list[Layout]] = {}
     estimates = []
@@ -101,7 +102,8 @@ def search(
         if reason is not None:
             refused.setdefault(reason, []).append(layout)
             continue
-        rank_loads = loads(layout.dp, layout.parallel(rules.sequence_parallel).rows_per_rank_multiple)
+        parallel = layout.parallel(rules.sequence_parallel)
+        rank_loads = loads(layout.dp, parallel.rows_per_rank_multiple, parallel.row_multiple_on_gpus)
         estimates += [_estimate(workload, cluster, layout, rank_loads, how) for how in workload.recomputes]
     # Of equally fast ones, the one with fewer parts comes first.
     estimates.sort(key=lambda e: (e.seconds, e.memory.total, e.layout))

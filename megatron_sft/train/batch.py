@@ -5,6 +5,7 @@ it. The shift between inputs and labels happens in
 `ShardReader.fill_row` and nowhere else: place t of a sample is asked for token t + 1 of the same sample.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import megatron_sft.model.lean_megatron  # noqa: F401
@@ -74,8 +75,10 @@ class StepBatch:
     """Trained tokens of the global batch."""
     loss_weight: float
     """Sum of all weights of the global batch: the denominator of the loss that is reported."""
+    row_length: int
+    """Tokens of each row of all ranks, padding included."""
     fill: float
-    """Real tokens of the global batch / (rows of all ranks x seq_length)."""
+    """Real tokens of the global batch / (rows of all ranks x row_length)."""
 
     def to(self, device: torch.device) -> "StepBatch":
         """The same batch with its rows on `device`."""
@@ -98,8 +101,8 @@ class BatchBuilder:
     """Data-parallel ranks."""
     cost: RowCost
     """Estimate of a row's time, for balance."""
-    fixed_rows: bool
-    """Pad every row to `seq_length` (constant shapes for GPUs) instead of cutting it to its real tokens."""
+    length_multiple: int = 1
+    """Rows have a multiple of so many tokens, or `seq_length`; with `seq_length` all rows have this one length."""
     weighting: LossWeighting = field(default_factory=LossWeighting)
     """What each trained token counts."""
     layout: ParallelLayout = field(default_factory=ParallelLayout)
@@ -122,27 +125,28 @@ class BatchBuilder:
             self.dp_size,
             self.cost,
             rows_multiple=self.layout.rows_per_rank_multiple,
+            length_multiple=math.lcm(self.length_multiple, self.layout.row_multiple),
         )
+        rows = plan.ranks[self.dp_rank]
         trained_tokens = self.reader.trained_tokens[indices]
         weights = self.weighting.weights(trained_tokens)
         num_tokens = int(lengths.sum())
-        num_rows = len(plan[self.dp_rank]) * self.dp_size
         return StepBatch(
-            rows=[self._row(indices[row], weights.per_token[row]) for row in plan[self.dp_rank]],
-            sample_indices=[indices[row].tolist() for row in plan[self.dp_rank]],
+            rows=[self._row(indices[row], weights.per_token[row], plan.row_length) for row in rows],
+            sample_indices=[indices[row].tolist() for row in rows],
             num_samples=len(indices),
             num_tokens=num_tokens,
             trained_tokens=int(trained_tokens.sum()),
             loss_weight=weights.total,
-            fill=num_tokens / (num_rows * self.seq_length),
+            row_length=plan.row_length,
+            fill=num_tokens / (plan.num_rows * plan.row_length),
         )
 
-    def _row(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> Row:
-        length = self.seq_length if self.fixed_rows else None
+    def _row(self, indices: NDArray[np.int64], weights: NDArray[np.float64], length: int) -> Row:
         if self.layout.row_multiple == 1:
             return to_row(self.reader.fill_row(indices, length, weights.astype(np.float32)))
         row = self.reader.fill_row(indices, None, weights.astype(np.float32))
-        row = pad_documents(row, self.layout.document_multiple, length, self.layout.row_multiple)
+        row = pad_documents(row, self.layout.document_multiple, length)
         return to_row(share_of_rank(row, self.cp_rank, self.layout.context_parallel_size))
 
 

@@ -34,8 +34,6 @@ class Learner:
     """The parts of the model that this rank holds: one for each virtual pipeline stage."""
     optimizer: MegatronOptimizer
     scheduler: OptimizerParamScheduler
-    seq_length: int
-    """Capacity of a row, tokens."""
     output: OutputInPieces | None
     """Logits and loss, on ranks that hold the last stage."""
 
@@ -54,7 +52,7 @@ class Learner:
             data_iterator=[iter(batch.rows) for _ in self.chunks],
             model=self.chunks,
             num_microbatches=len(batch.rows),
-            seq_length=self.seq_length,
+            seq_length=batch.row_length,
             micro_batch_size=1,
             forward_only=False,
         )
@@ -113,7 +111,6 @@ def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions
         chunks=chunks,
         optimizer=optimizer,
         scheduler=_schedule(optimizer, options),
-        seq_length=options.seq_length,
         output=OutputInPieces(last, vocab_size, options.loss_piece_tokens) if last.post_process else None,
     )
 

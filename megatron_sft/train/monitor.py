@@ -33,8 +33,10 @@ class StepRecord:
     """Samples of the global batch."""
     num_rows: int
     """Rows of the global batch, over all data-parallel ranks."""
+    row_length: int
+    """Tokens of each row, padding included."""
     fill: float
-    """Real tokens / (rows x seq_length)."""
+    """Real tokens / (rows x row_length): the share of what is computed that is not padding."""
     consumed_samples: int
     """Samples trained since the start, this iteration included."""
     epoch: float

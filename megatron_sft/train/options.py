@@ -57,6 +57,9 @@ class TrainOptions:
     """Samples (not rows) per iteration."""
     seq_length: int
     """Capacity of a packed row, tokens. Changes speed and memory, not the loss."""
+    constant_row_length: bool = False
+    """Pad all rows to --seq-length. By default the rows of an iteration have the least length that its samples need, so
+    hardly anything is computed in vain."""
     train_iters: int
     """Iterations (optimizer steps) in all."""
     loss_weighting: Literal["token-mean", "sample-mean", "reference"] = "token-mean"

@@ -9,7 +9,7 @@ from megatron_sft.data.shards import RowArrays
 from megatron_sft.model.attention import local_places
 
 
-def pad_documents(row: RowArrays, document_multiple: int, num_tokens: int | None, row_multiple: int) -> RowArrays:
+def pad_documents(row: RowArrays, document_multiple: int, num_tokens: int) -> RowArrays:
     """Give every document padding at its end, so that it can be cut into equal pieces, and then the row.
 
     The padding has no label and no weight, and no token in front of it sees it: the loss stays as it is.
@@ -17,24 +17,22 @@ def pad_documents(row: RowArrays, document_multiple: int, num_tokens: int | None
     Args:
         row: a row without padding between or behind its documents.
         document_multiple: each document's length becomes a multiple of this.
-        num_tokens: length of the result; None for the next multiple of `row_multiple`.
-        row_multiple: a multiple of `document_multiple`.
+        num_tokens: length of the result, a multiple of `document_multiple`; what the documents leave of it is one more.
 
-    Worked example: documents of 3 and 4 tokens, multiples of 4 and 8, give the boundaries 0, 4, 8.
+    Worked example: documents of 3 and 4 tokens, multiples of 4 and 16 tokens give the boundaries 0, 4, 8, 16.
     """
     lengths = np.diff(row.cu_seqlens)
     padded = -(-lengths // document_multiple) * document_multiple
     ends = np.cumsum(padded)
-    total = num_tokens or -(-int(ends[-1]) // row_multiple) * row_multiple
     places = np.arange(len(row.tokens)) + np.repeat(ends - padded - row.cu_seqlens[:-1], lengths)
-    bounds = np.concatenate(([0], ends, [total] if total > ends[-1] else []))
-    moved = {name: np.zeros(total, getattr(row, name).dtype) for name in ("tokens", "labels", "loss_weights")}
+    bounds = np.concatenate(([0], ends, [num_tokens] if num_tokens > ends[-1] else []))
+    moved = {name: np.zeros(num_tokens, getattr(row, name).dtype) for name in ("tokens", "labels", "loss_weights")}
     for name, array in moved.items():
         array[places] = getattr(row, name)
     document_lengths = np.diff(bounds).astype(np.int64)
     return RowArrays(
         **moved,
-        position_ids=np.arange(total) - np.repeat(bounds[:-1].astype(np.int64), document_lengths),
+        position_ids=np.arange(num_tokens) - np.repeat(bounds[:-1].astype(np.int64), document_lengths),
         cu_seqlens=bounds.astype(np.int32),
         max_seqlen=int(document_lengths.max()),
         num_real_tokens=row.num_real_tokens,

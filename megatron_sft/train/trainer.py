@@ -88,6 +88,7 @@ class Trainer:
             tokens=batch.num_tokens,
             num_samples=batch.num_samples,
             num_rows=len(batch.rows) * self.batches.dp_size,
+            row_length=batch.row_length,
             fill=batch.fill,
             consumed_samples=consumed_samples,
             epoch=iteration / self.batches.order.steps_per_epoch,

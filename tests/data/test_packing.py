@@ -108,7 +108,7 @@ def test_every_sample_is_in_exactly_one_row_and_no_row_overflows():
     for trial in range(200):
         lengths = generator.integers(1, 101, generator.integers(1, 61)).tolist()
         dp_size = int(generator.choice([1, 2, 3, 4]))
-        plan = plan_rows(lengths, 100, dp_size, COST)
+        plan = plan_rows(lengths, 100, dp_size, COST).ranks
         assert flat(plan) == list(range(len(lengths))), trial
         assert len(plan) == dp_size
         assert len({len(rank) for rank in plan}) == 1
@@ -117,25 +117,28 @@ def test_every_sample_is_in_exactly_one_row_and_no_row_overflows():
 
 def test_extra_rows_take_samples_rather_than_stay_empty():
     plan = plan_rows([10] * 8, 100, 2, COST)
-    assert [[len(row) for row in rank] for rank in plan] == [[4], [4]]
+    assert plan.row_length == 40
+    assert [[len(row) for row in rank] for rank in plan.ranks] == [[4], [4]]
 
 
 def test_a_rank_without_samples_gets_an_empty_row():
-    assert plan_rows([10], 100, 2, COST) == [[[0]], [[]]]
+    assert plan_rows([10], 100, 2, COST).ranks == [[[0]], [[]]]
 
 
 @pytest.mark.parametrize("dp_size", [2, 8, 16])
 def test_ranks_get_near_equal_cost(dp_size):
     cost = RowCost(hidden_size=1024)
     lengths = trace_lengths(256, sigma=0.8, seed=5)
-    plan = plan_rows(lengths, 20_480, dp_size, cost)
-    totals = [sum(cost(lengths[row].tolist()) for row in rank) for rank in plan]
+    plan = plan_rows(lengths, 20_480, dp_size, cost, length_multiple=128)
+    totals = [sum(cost(lengths[row].tolist()) for row in rank) for rank in plan.ranks]
     assert max(totals) / (sum(totals) / len(totals)) < 1.02
-    assert all(cost(lengths[rank[0]].tolist()) >= cost(lengths[rank[-1]].tolist()) for rank in plan)
+    assert all(cost(lengths[rank[0]].tolist()) >= cost(lengths[rank[-1]].tolist()) for rank in plan.ranks)
+    assert plan.row_length % 128 == 0
+    assert lengths.sum() / (plan.num_rows * plan.row_length) > 0.985
 
 
 def test_no_samples_no_rows():
-    assert plan_rows([], 100, 2, COST) == [[], []]
+    assert plan_rows([], 100, 2, COST).ranks == [[], []]
     assert len(pack_rows(np.empty(0, dtype=np.int32), 100)) == 0
 
 

@@ -11,8 +11,10 @@ from tests.data.shard_folder import write_folder
 
 def test_one_rank_has_all_rows_and_padding_is_a_document() -> None:
     load = rank_load([6, 4, 3, 3], seq_length=10, dp=1, hidden_size=64)
-    assert sorted(row.squares for row in load.rows) == [9 + 9 + 16, 36 + 16]
-    assert {row.tokens for row in load.rows} == {10}
+    assert sorted(row.squares for row in load.rows) == [16 + 9 + 4, 36 + 9]
+    assert {row.tokens for row in load.rows} == {9}, "no shorter rows hold them"
+    whole = rank_load([6, 4, 3, 3], seq_length=10, dp=1, hidden_size=64, length_multiple=10)
+    assert {row.tokens for row in whole.rows} == {10}
 
 
 def test_of_several_ranks_the_costliest_counts() -> None:
@@ -29,7 +31,7 @@ def test_rows_fill_up_to_a_multiple() -> None:
     assert rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64, rows_multiple=3) == three
     # Samples spread over the rows that there are anyway, as the trainer's do.
     spread = rank_load([6, 3], seq_length=10, dp=1, hidden_size=64, rows_multiple=2).rows
-    assert sorted(row.squares for row in spread) == [36 + 16, 9 + 49]
+    assert sorted(row.squares for row in spread) == [9 + 9, 36]
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(8600, 0.6), (6400, 0.8), (15000, 0.7), (100, 0.0), (20480, 0.6)])

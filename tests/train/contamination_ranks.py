@@ -87,7 +87,7 @@ def compare(model: Path, layout: ParallelLayout, device) -> list[int]:
         for chunk in chunks:
             load_hf_into(chunk, geometry, model)
         rows = [
-            pad_documents(row_with(tokens), layout.document_multiple, ROW, layout.row_multiple)
+            pad_documents(row_with(tokens), layout.document_multiple, ROW)
             for tokens in (list(range(1, 8)), list(range(101, 108)))
         ]
         before, after = (logits_of(row, layout, chunks) for row in rows)

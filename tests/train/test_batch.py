@@ -50,7 +50,7 @@ def builder(folder: Path, lengths, dp_rank=0, dp_size=1, **changes):
     if not folder.exists():
         write_folder(folder, [[list(range(1, n // 2 + 1)), list(range(n // 2 + 1, n + 1))] for n in lengths])
     order = SampleOrder(num_samples=len(lengths), global_batch_size=len(lengths), shuffle=False, seed=0)
-    values = {"seq_length": 8, "cost": RowCost(hidden_size=8), "fixed_rows": False, **changes}
+    values = {"seq_length": 8, "cost": RowCost(hidden_size=8), **changes}
     return BatchBuilder(reader=ShardReader(folder), order=order, dp_rank=dp_rank, dp_size=dp_size, **values)
 
 
@@ -65,13 +65,24 @@ def test_weights_sum_to_one_over_all_ranks_and_counts_are_global(tmp_path: Path)
     assert len(batches[0].rows) == len(batches[1].rows)
     for batch in batches:
         for row, indices in zip(batch.rows, batch.sample_indices, strict=True):
-            assert row.tokens[0].tolist() == [token for i in indices for token in range(1, lengths[i] + 1)]
+            assert row.tokens[0, : row.num_real_tokens].tolist() == [
+                token for i in indices for token in range(1, lengths[i] + 1)
+            ]
 
 
-def test_fixed_rows_have_the_capacity(tmp_path: Path):
-    batch = builder(tmp_path / "shards", [3], fixed_rows=True).build(0)
-    assert batch.rows[0].tokens.shape == (1, 8)
-    assert batch.fill == 3 / 8
+@pytest.mark.parametrize(("multiple", "length"), [(1, 3), (2, 4), (5, 5), (8, 8), (128, 8)])
+def test_rows_are_as_short_as_the_multiple_allows(tmp_path: Path, multiple: int, length: int):
+    batch = builder(tmp_path / "shards", [3], length_multiple=multiple).build(0)
+    assert batch.rows[0].tokens.shape == (1, length)
+    assert batch.row_length == length
+    assert batch.fill == 3 / length
+
+
+def test_all_rows_of_all_ranks_have_one_length(tmp_path: Path):
+    batches = [builder(tmp_path / "shards", (8, 7, 5, 4, 3, 3), rank, 2).build(0) for rank in range(2)]
+    assert {row.tokens.shape for batch in batches for row in batch.rows} == {(1, 8)}
+    # 30 tokens do not go into two rows of 8 for each of two ranks without padding.
+    assert {batch.fill for batch in batches} == {30 / 32}
 
 
 def test_a_sample_longer_than_a_row_is_an_error(tmp_path: Path):

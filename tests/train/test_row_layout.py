@@ -26,7 +26,7 @@ def row() -> RowArrays:
 
 
 def test_documents_are_padded_at_their_ends():
-    padded = pad_documents(row(), 4, None, 4)
+    padded = pad_documents(row(), 4, 8)
     assert padded.tokens.tolist() == [1, 2, 3, 0, 4, 5, 6, 7]
     assert padded.labels.tolist() == [2, 3, 0, 0, 5, 6, 7, 0]
     assert padded.loss_weights.tolist() == [0, 1, 0, 0, 0, 1, 1, 0]
@@ -36,9 +36,8 @@ def test_documents_are_padded_at_their_ends():
     assert padded.cu_seqlens.dtype == np.int32 and padded.position_ids.dtype == np.int64
 
 
-@pytest.mark.parametrize(("num_tokens", "row_multiple"), [(16, 4), (None, 16)])
-def test_what_is_left_of_the_row_is_a_document(num_tokens, row_multiple):
-    padded = pad_documents(row(), 4, num_tokens, row_multiple)
+def test_what_is_left_of_the_row_is_a_document():
+    padded = pad_documents(row(), 4, 16)
     assert padded.cu_seqlens.tolist() == [0, 4, 8, 16]
     assert padded.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, *range(8)]
     assert padded.tokens.tolist()[8:] == [0] * 8
@@ -46,7 +45,7 @@ def test_what_is_left_of_the_row_is_a_document(num_tokens, row_multiple):
 
 
 def test_each_rank_has_an_early_and_a_late_piece_of_each_document():
-    padded = pad_documents(row(), 4, None, 4)
+    padded = pad_documents(row(), 4, 8)
     first, second = (share_of_rank(padded, rank, 2) for rank in range(2))
     assert first.tokens.tolist() == [1, 0, 4, 7]
     assert second.tokens.tolist() == [2, 3, 5, 6]

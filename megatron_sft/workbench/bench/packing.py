@@ -1,7 +1,8 @@
 """`tools/bench packing`: how well and how fast samples are packed, beside next fit and, where installed, TRL's packing.
 
 Lengths are drawn from a log-normal distribution; what is above the longest sample is drawn again. Fill is real tokens /
-(rows x seq_length), before rows are added to make their number a multiple of the ranks.
+(rows x seq_length), before rows are added to make their number a multiple of the ranks. The second table has what the
+trainer then makes of it: rows for all ranks, no longer than needed.
 """
 
 import time
@@ -34,8 +35,10 @@ class BenchPackingConfig:
     """Samples of a global batch."""
     num_batches: int = 80
     """Global batches."""
-    dp_size: int = 8
-    """Data-parallel ranks that a batch is dealt to."""
+    dp_sizes: tuple[int, ...] = (1, 4, 8, 16, 32, 64)
+    """Numbers of data-parallel ranks that a batch is dealt to."""
+    padded_length: int = 20_000
+    """Length that the paper's trainer pads every sample to, tokens."""
     hidden_size: int = 4_096
     """Width of the model, for the cost of attention."""
     seed: int = 0
@@ -83,7 +86,7 @@ def run(config: BenchPackingConfig) -> None:
             for num_samples in (config.num_samples, config.num_samples // 10):
                 measure(packer, config, lengths[:num_samples], num_samples)
             measure(packer, config, lengths[: config.batch_size * config.num_batches], config.batch_size)
-        print(balance(config, lengths), flush=True)
+        measure_plans(config, lengths)
     for reason in skipped:
         print(f"skipped: {reason}")
 
@@ -103,19 +106,34 @@ def measure(packer: Packer, config: BenchPackingConfig, lengths: NDArray[np.int6
     print(f"{packer.name:<28}{count:>12}{num_rows:>10,}{fill:>9.2%}{bound:>9.2%}{seconds:>10.3f}", flush=True)
 
 
-def balance(config: BenchPackingConfig, lengths: NDArray[np.int64]) -> str:
-    """How much longer the slowest rank takes than the average one, over the batches."""
+def measure_plans(config: BenchPackingConfig, lengths: NDArray[np.int64]) -> None:
+    """Print what the trainer computes over numbers of data-parallel ranks, beside a trainer that pads every sample."""
     cost = RowCost(hidden_size=config.hidden_size)
-    ratios = []
-    for number in range(config.num_batches):
-        batch = lengths[number * config.batch_size : (number + 1) * config.batch_size]
-        plan = plan_rows(batch, config.seq_length, config.dp_size, cost)
-        totals = [sum(cost(batch[row].tolist()) for row in rank) for rank in plan]
-        ratios.append(max(totals) * len(totals) / sum(totals))
-    return (
-        f"batches of {config.batch_size} over {config.dp_size} ranks, hidden size {config.hidden_size}: largest / mean "
-        f"cost {np.mean(ratios):.4f} on average, {max(ratios):.4f} at worst"
+    batches = lengths[: config.batch_size * config.num_batches].reshape(config.num_batches, -1)
+    print(
+        f"\n{len(batches)} batches of {config.batch_size} as the trainer plans them, hidden size {config.hidden_size}"
     )
+    print(f"{'ranks':>16}{'rows a rank':>13}{'row length':>15}{'real':>9}{'largest / mean cost':>22}{'cpu-ms':>8}")
+    padded = len(lengths[: batches.size]) * config.padded_length
+    print(f"{'every sample padded to ' + format(config.padded_length, ','):<44}{batches.sum() / padded:>9.2%}")
+    for dp_size in config.dp_sizes:
+        start = time.process_time()
+        plans = [plan_rows(batch, config.seq_length, dp_size, cost, length_multiple=128) for batch in batches]
+        milliseconds = (time.process_time() - start) / len(batches) * 1e3
+        row_lengths = [plan.row_length for plan in plans]
+        computed = sum(plan.num_rows * plan.row_length for plan in plans)
+        totals = [
+            [sum(cost(batch[row].tolist()) for row in rank) for rank in plan.ranks]
+            for plan, batch in zip(plans, batches, strict=True)
+        ]
+        ratios = [max(ranks) * len(ranks) / sum(ranks) for ranks in totals]
+        rows = [len(plan.ranks[0]) for plan in plans]
+        balance = f"{np.mean(ratios):.4f}, worst {max(ratios):.4f}"
+        print(
+            f"{dp_size:>16}{f'{min(rows)} to {max(rows)}':>13}{f'{min(row_lengths)}-{max(row_lengths)}':>15}"
+            f"{batches.sum() / computed:>9.2%}{balance:>22}{milliseconds:>8.1f}",
+            flush=True,
+        )
 
 
 def trace_lengths(

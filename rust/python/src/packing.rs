@@ -38,27 +38,31 @@ pub(crate) fn pack_rows<'py>(
     arrays(py, packed)
 }
 
-/// Packs one global batch and deals its rows to ranks; returns `order` and `row_starts`, rank after rank.
+/// Packs one global batch and deals its rows to ranks; returns `order` and `row_starts`, rank after rank, and the
+/// length of the rows.
 #[pyfunction]
 pub(crate) fn plan_rows<'py>(
     py: Python<'py>,
     lengths: Lengths<'py>,
     seq_length: i64,
+    multiple: i64,
     dp_size: usize,
     linear_cost: u32,
-) -> PyResult<Arrays<'py>> {
+) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, i64)> {
     let cost = RowCost { linear: linear_cost };
-    let packed = match &lengths {
+    let plan = match &lengths {
         Lengths::Int32(array) => {
             let lengths = array.as_slice()?;
-            py.detach(|| packing::plan_rows(lengths, seq_length, dp_size, cost))
+            py.detach(|| packing::plan_rows(lengths, seq_length, multiple, dp_size, cost))
         }
         Lengths::Int64(array) => {
             let lengths = array.as_slice()?;
-            py.detach(|| packing::plan_rows(lengths, seq_length, dp_size, cost))
+            py.detach(|| packing::plan_rows(lengths, seq_length, multiple, dp_size, cost))
         }
     };
-    arrays(py, packed)
+    let plan = plan.map_err(|error| to_python(py, &error))?;
+    let (order, row_starts) = arrays(py, Ok(plan.rows))?;
+    Ok((order, row_starts, plan.row_length))
 }
 
 fn arrays(py: Python<'_>, packed: Result<PackedRows>) -> PyResult<Arrays<'_>> {

@@ -5,10 +5,14 @@
 //! gap to the lower bound `ceil(tokens / capacity)`. Everything is a function of the arguments alone, in integers, so
 //! that every rank draws the same plan on any machine.
 //!
-//! *Fill* is real tokens / (rows x capacity), before rows are added to make their number a multiple of the ranks.
+//! The rows of a global batch are only as long as its rows need to be ([`fit`]): their number is a multiple of the ranks,
+//! and what that adds to their number comes off their length.
+//!
+//! *Fill* is real tokens / (rows x row length).
 
 mod balance;
 mod best_fit;
+mod fit;
 mod refine;
 mod shuffle;
 
@@ -66,32 +70,45 @@ pub fn pack_rows<L: Copy + Into<i64>>(lengths: &[L], capacity: i64, seed: Option
     Ok(packing.flatten(&names))
 }
 
+/// The rows of one global batch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RowPlan {
+    /// Those of rank r are the rows from `r * rows / num_ranks` on.
+    pub rows: PackedRows,
+    /// Tokens that every row is padded to.
+    pub row_length: i64,
+}
+
 /// Packs the samples of one global batch and deals the rows to `num_ranks` data-parallel ranks.
 ///
-/// Every rank gets the same number of rows, rank r those from `r * rows / num_ranks` on, costliest first, with near equal
-/// total cost. Rows that exist only because the number must be a multiple take samples of the others; where there are
-/// fewer samples than rows, the rest is empty.
+/// Every rank gets the same number of rows, costliest first, with near equal total cost; there are as few as rows of
+/// `capacity` tokens allow. The row length is a multiple of `multiple` (or the capacity itself), and the least one found
+/// that so many rows can do with. Where there are fewer samples than rows, the rest is empty.
 ///
-/// Fails as [`pack_rows`] does, and for 0 ranks.
+/// Fails as [`pack_rows`] does, and for 0 ranks or a multiple below 1.
 pub fn plan_rows<L: Copy + Into<i64>>(
     lengths: &[L],
     capacity: i64,
+    multiple: i64,
     num_ranks: usize,
     cost: RowCost,
-) -> Result<PackedRows> {
+) -> Result<RowPlan> {
     let capacity = check_capacity(capacity)?;
     let lengths = check_lengths(lengths, capacity, "batch")?;
     if num_ranks == 0 {
         return Err(Error::Data("rows for 0 data-parallel ranks: there is at least 1".to_string()));
     }
+    if multiple < 1 {
+        return Err(Error::Data(format!("rows of a multiple of {multiple} tokens: choose at least 1")));
+    }
+    let multiple = multiple.min(i64::from(capacity)) as u32;
     let positions: Vec<u32> = (0..lengths.len() as u32).collect();
     let sorted = longest_first(&lengths, &positions);
-    let mut packing = best_fit::best_fit(&lengths, &sorted, capacity);
-    let goal = fewest_rows(&lengths, capacity).next_multiple_of(num_ranks);
-    refine::refine(&lengths, capacity, goal, &mut packing);
-    let batch = balance::Batch { lengths: &lengths, sorted: &sorted, capacity, cost };
+    let fit = fit::Fit { lengths: &lengths, sorted: &sorted, capacity, num_ranks };
+    let (packing, row_length) = fit.shortest(multiple);
+    let batch = balance::Batch { lengths: &lengths, sorted: &sorted, capacity: row_length, cost };
     let rows = batch.complete(packing.rows(), num_ranks);
-    Ok(flatten(&batch.deal(rows, num_ranks)))
+    Ok(RowPlan { rows: flatten(&batch.deal(rows, num_ranks)), row_length: i64::from(row_length) })
 }
 
 /// Which row each sample is in.

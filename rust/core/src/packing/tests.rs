@@ -156,7 +156,7 @@ fn ranks_get_equal_numbers_of_rows_of_near_equal_cost() {
     let mut shuffle = Shuffle::new(5);
     for num_ranks in [1, 2, 3, 8] {
         let lengths = traces(256, 8.7, 0.7, &mut shuffle);
-        let rows = check(&lengths, 20480, &plan_rows(&lengths, 20480, num_ranks, cost).unwrap());
+        let rows = check(&lengths, 20480, &plan_rows(&lengths, 20480, 128, num_ranks, cost).unwrap().rows);
         assert_eq!(rows.len() % num_ranks, 0);
         let of_row = |row: &Vec<i64>| row.iter().map(|p| cost.of(lengths[*p as usize] as u32)).sum::<u64>();
         let ranks: Vec<Vec<u64>> =
@@ -174,20 +174,48 @@ fn plans_of_all_shapes_keep_every_sample() {
     for _ in 0..500 {
         let lengths: Vec<i64> = (0..shuffle.below(60)).map(|_| 1 + shuffle.below(100) as i64).collect();
         let num_ranks = 1 + shuffle.below(5) as usize;
-        let rows = check(&lengths, 100, &plan_rows(&lengths, 100, num_ranks, COST).unwrap());
+        let multiple = 1 + shuffle.below(30) as i64;
+        let plan = plan_rows(&lengths, 100, multiple, num_ranks, COST).unwrap();
+        let rows = check(&lengths, plan.row_length, &plan.rows);
+        assert!(plan.row_length <= 100 && (plan.row_length % multiple == 0 || plan.row_length == 100), "{plan:?}");
         assert_eq!(rows.len() % num_ranks, 0);
         assert_eq!(rows.is_empty(), lengths.is_empty());
+        let whole = plan_rows(&lengths, 100, 100, num_ranks, COST).unwrap();
+        assert_eq!((whole.row_length, whole.rows.row_starts.len()), (100, plan.rows.row_starts.len()));
     }
 }
 
 #[test]
 fn added_rows_take_samples_rather_than_stay_empty() {
     let sizes = |lengths: &[i64], num_ranks| -> Vec<usize> {
-        rows_of(&plan_rows(lengths, 100, num_ranks, COST).unwrap()).iter().map(Vec::len).collect()
+        rows_of(&plan_rows(lengths, 100, 100, num_ranks, COST).unwrap().rows).iter().map(Vec::len).collect()
     };
     assert_eq!(sizes(&[10; 8], 2), [4, 4]);
     assert_eq!(sizes(&[10], 2), [1, 0]);
     assert_eq!(sizes(&[60, 60, 60, 40, 40, 40], 4), [2, 2, 1, 1]);
+}
+
+#[test]
+fn rows_are_only_as_long_as_their_number_needs() {
+    let length = |lengths: &[i64], multiple, num_ranks| {
+        plan_rows(lengths, 100, multiple, num_ranks, COST).unwrap().row_length
+    };
+    // Three rows of 100 would do; four take 75 each.
+    assert_eq!(length(&[25; 12], 1, 4), 75);
+    assert_eq!(length(&[25; 12], 10, 4), 80);
+    assert_eq!(length(&[25; 12], 100, 4), 100);
+    // The longest sample still fits.
+    assert_eq!(length(&[60, 10, 10], 1, 2), 60);
+    assert_eq!(length(&[60, 10, 10], 64, 1), 100);
+    assert_eq!(length(&[], 16, 2), 16);
+    let mut shuffle = Shuffle::new(7);
+    for num_ranks in [1, 4, 8, 16] {
+        let lengths = traces(256, 8.7, 0.7, &mut shuffle);
+        let plan = plan_rows(&lengths, 20480, 128, num_ranks, COST).unwrap();
+        let computed = plan.row_length as usize * (plan.rows.row_starts.len() - 1);
+        let fill = lengths.iter().sum::<i64>() as f64 / computed as f64;
+        assert!(fill > 0.985, "{num_ranks} ranks: {fill}");
+    }
 }
 
 #[test]
@@ -203,7 +231,10 @@ fn an_added_row_takes_from_the_costliest_rows_where_spreading_finds_no_room() {
 #[test]
 fn lengths_and_options_that_cannot_be() {
     let message = |result: Result<PackedRows>| result.unwrap_err().to_string();
-    let long = message(plan_rows(&[5i32, 101], 100, 1, COST));
+    let plan = |lengths: &[i32], multiple, num_ranks| {
+        plan_rows(lengths, 100, multiple, num_ranks, COST).map(|plan| plan.rows)
+    };
+    let long = message(plan(&[5, 101], 1, 1));
     assert!(long.starts_with("sample 1 of the batch has 101 tokens, --seq-length is 100: raise it"), "{long}");
     for length in [0, -3, i64::MIN] {
         let text = message(pack_rows(&[length], 100, None));
@@ -213,7 +244,8 @@ fn lengths_and_options_that_cannot_be() {
     for capacity in [0, -1, MAX_CAPACITY + 1, i64::MAX] {
         assert!(message(pack_rows(&[1i32], capacity, None)).contains(&format!("--seq-length {capacity}")));
     }
-    assert!(message(plan_rows(&[1i32], 100, 0, COST)).contains("0 data-parallel ranks"));
+    assert!(message(plan(&[1], 1, 0)).contains("0 data-parallel ranks"));
+    assert!(message(plan(&[1], 0, 1)).contains("a multiple of 0 tokens"));
     assert_eq!(pack_rows::<i32>(&[], 10, Some(1)).unwrap(), PackedRows { order: vec![], row_starts: vec![0] });
     assert_eq!(rows_of(&pack_rows(&[MAX_CAPACITY, 1], MAX_CAPACITY, None).unwrap()), [[0], [1]]);
 }
