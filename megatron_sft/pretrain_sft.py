@@ -25,7 +25,7 @@ from megatron_sft.model.gpt import (
 )
 from megatron_sft.recipes import resolve
 from megatron_sft.recipes.resolved import Resolved
-from megatron_sft.train import assets, start_up
+from megatron_sft.train import assets, precision, start_up
 from megatron_sft.train.batch import BatchBuilder
 from megatron_sft.train.checkpoint import CheckpointStore
 from megatron_sft.train.learner import Learner, build_learner
@@ -58,6 +58,7 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
         seed=options.seed,
     )
     start_up.check_lengths(reader, options)
+    precision.check(options, device)
     with model_parallel(options.layout, timeout_minutes=options.distributed_timeout_minutes):
         is_first = torch.distributed.get_rank() == 0
         if is_first:
@@ -117,8 +118,9 @@ def _length_multiple(options: TrainOptions, device: Device) -> int:
 
 def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device) -> Learner:
     """The model with its initial weights, and what updates it."""
-    dtype = torch.bfloat16 if options.bf16 else torch.float32
-    config = transformer_config(geometry, options.layout, device, dtype=dtype, **options.recompute_options)
+    fields = {**options.recompute_options, **precision.transformer_fields(options, device)}
+    dtype = precision.weight_dtype(options)
+    config = transformer_config(geometry, options.layout, device, dtype=dtype, **fields)
     chunks = build_chunks(config, geometry, device, seed=options.seed)
     if options.init_from:
         for chunk in chunks:

@@ -1,8 +1,10 @@
 """Megatron-Core GPT models from a geometry: TransformerEngine layers where installed, plain torch otherwise."""
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import megatron_sft.model.lean_megatron  # noqa: F401
 
@@ -13,6 +15,7 @@ from megatron.core.models.gpt.gpt_layer_specs import (
     get_gpt_layer_local_spec,
     get_gpt_layer_with_transformer_engine_spec,
 )
+from megatron.core.tensor_parallel import layers
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
@@ -157,21 +160,43 @@ def build_gpt(
     is the virtual stage, counted from 0, where the layout has such.
     """
     model_parallel_cuda_manual_seed(seed)
-    model: GPTModel = GPTModel(
-        config=config,
-        transformer_layer_spec=block_spec(config, geometry, device, vp_stage),
-        vocab_size=geometry.padded_vocab_size(config.tensor_model_parallel_size, VOCAB_DIVISOR),
-        max_sequence_length=geometry.max_position_embeddings,
-        pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=vp_stage),
-        post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=vp_stage),
-        parallel_output=True,
-        share_embeddings_and_output_weights=geometry.tie_word_embeddings,
-        position_embedding_type="rope",
-        rotary_base=geometry.rotary_base,
-        vp_stage=vp_stage,
-    )
+    with _output_layer_without_apex():
+        model: GPTModel = GPTModel(
+            config=config,
+            transformer_layer_spec=block_spec(config, geometry, device, vp_stage),
+            vocab_size=geometry.padded_vocab_size(config.tensor_model_parallel_size, VOCAB_DIVISOR),
+            max_sequence_length=geometry.max_position_embeddings,
+            pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=vp_stage),
+            post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=vp_stage),
+            parallel_output=True,
+            share_embeddings_and_output_weights=geometry.tie_word_embeddings,
+            position_embedding_type="rope",
+            rotary_base=geometry.rotary_base,
+            vp_stage=vp_stage,
+        )
+    if model.post_process and not has_apex_weight_gradients():
+        model.output_layer.gradient_accumulation_fusion = False
+    if uses_transformer_engine(device):
+        # In their types already; a cast would turn FP8 weights back.
+        return model.to(device=device.torch_device)
     # Norms without TransformerEngine ignore params_dtype, hence the cast.
     return model.to(device=device.torch_device, dtype=config.params_dtype)
+
+
+def has_apex_weight_gradients() -> bool:
+    """Whether Apex's kernel is there that adds weight gradients to the main gradients.
+
+    Only the output layer needs it: it is Megatron-Core's own, the others are TransformerEngine's and do so by
+    themselves.
+    """
+    return importlib.util.find_spec("fused_weight_gradient_mlp_cuda") is not None
+
+
+@contextlib.contextmanager
+def _output_layer_without_apex() -> Iterator[None]:
+    """Megatron-Core refuses gradient_accumulation_fusion without Apex; its output layer is told not to use it."""
+    with mock.patch.object(layers, "_grad_accum_fusion_available", True):
+        yield
 
 
 def uses_transformer_engine(device: Device) -> bool:

@@ -47,7 +47,8 @@ class CheckpointStore:
         if _is_first_rank():
             checkpoint_dir.incomplete_dir(self.save, iteration)
         torch.distributed.barrier()
-        save_sharded(_state(learner, is_loading=False), folder)
+        with learner.whole_weights():
+            save_sharded(_state(learner, is_loading=False), folder)
         torch.distributed.barrier()
         if _is_first_rank():
             run_state = {
@@ -73,8 +74,9 @@ class CheckpointStore:
         folder = checkpoint_dir.iteration_dir(self.save, iteration)
         run_state = checkpoint_dir.read_run_state(folder)
         _refuse_other_run(folder, run_state.get("identity", {}), self.identity)
-        load(learner, folder)
-        return int(run_state["iteration"])
+        iteration = int(run_state["iteration"])
+        load(learner, folder, num_updates=iteration)
+        return iteration
 
     def _newest_whole(self) -> int:
         """Decided by the first rank for all, lest they see a file system in different states."""
@@ -117,15 +119,15 @@ class CheckpointStore:
         return leftovers
 
 
-def load(learner: Learner, folder: Path) -> None:
-    """Fill model, optimizer and schedule from a complete checkpoint folder."""
+def load(learner: Learner, folder: Path, *, num_updates: int) -> None:
+    """Fill model, optimizer and schedule from a complete checkpoint folder, written after `num_updates` updates."""
     _create_adam_state(learner.optimizer)
     with _tolerating_missing_step(learner.optimizer):
         state = dist_checkpointing.load(_state(learner, is_loading=True), str(folder))
         for name, chunk in _chunks(learner):
             chunk.load_state_dict(state[name])
         learner.optimizer.load_state_dict(state["optimizer"])
-    _separate_step_counters(learner.optimizer)
+    _set_step_counters(learner.optimizer, num_updates)
     learner.scheduler.load_state_dict(state["opt_param_scheduler"])
 
 
@@ -203,8 +205,12 @@ def _with_step(part: Any) -> Any:
     return set_states
 
 
-def _separate_step_counters(optimizer: MegatronOptimizer) -> None:
-    """Megatron-Core's load gives all parameters one `step` tensor, which Adam would then advance once for each."""
+def _set_step_counters(optimizer: MegatronOptimizer, num_updates: int) -> None:
+    """Give each parameter a counter of its own.
+
+    Megatron-Core's load gives all of them the same tensor, which torch's Adam would then advance once for each; and
+    where TransformerEngine is installed, it does not store the counters of torch's Adam at all.
+    """
     for part in _torch_adams(optimizer):
         for state in part.optimizer.state.values():
-            state["step"] = state["step"].detach().clone()
+            state["step"] = torch.tensor(float(num_updates))

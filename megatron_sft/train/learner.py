@@ -1,5 +1,6 @@
 """The model with everything that updates it: Megatron-Core's DDP, AdamW and learning rate schedule."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,11 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from megatron_sft.model.device import Device
+from megatron_sft.train import precision
 from megatron_sft.train.batch import Row, StepBatch
 from megatron_sft.train.options import TrainOptions
 from megatron_sft.train.output import OutputInPieces
+from megatron_sft.train.pure_bf16 import pure_bf16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,21 @@ class Learner:
         assert succeeded, "fp32 and bf16 training has no loss scale that could skip a step"
         self.scheduler.step(increment=global_batch_size)
 
+    @contextlib.contextmanager
+    def whole_weights(self) -> Iterator[None]:
+        """For a block in which every rank's weights are those of the last update.
+
+        Where gathering overlaps with the next forward pass, they are gathered now.
+        """
+        overlapping = [chunk for chunk in self.chunks if chunk.ddp_config.overlap_param_gather]
+        for chunk in overlapping:
+            chunk.disable_forward_pre_hook()
+        try:
+            yield
+        finally:
+            for chunk in overlapping:
+                chunk.enable_forward_pre_hook()
+
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
@@ -77,34 +95,23 @@ class Learner:
 def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions, device: Device) -> Learner:
     """Wrap the parts of a model, which must hold their initial weights, into DDP, with an optimizer and a schedule."""
     config, last = models[0].config, models[-1]
+    ddp_config = DistributedDataParallelConfig(**precision.data_parallel_fields(options, device))
     chunks = [
-        DistributedDataParallel(
-            config=config,
-            ddp_config=DistributedDataParallelConfig(
-                use_distributed_optimizer=True, grad_reduce_in_fp32=True, overlap_grad_reduce=False
-            ),
-            module=model,
-        )
-        for model in models
+        # Only the first chunk's backward pass ends last, so only its gradients are worth sending in parts.
+        DistributedDataParallel(config=config, ddp_config=ddp_config, module=model, disable_bucketing=number > 0)
+        for number, model in enumerate(models)
     ]
     # The loss is weighted over the global batch already: the token count must not divide the gradients again.
     config.finalize_model_grads_func = _finalize_gradients
-    optimizer = get_megatron_optimizer(
-        OptimizerConfig(
-            optimizer="adam",
-            lr=options.lr,
-            min_lr=options.min_lr,
-            weight_decay=options.weight_decay,
-            adam_beta1=options.adam_beta1,
-            adam_beta2=options.adam_beta2,
-            adam_eps=options.adam_eps,
-            clip_grad=options.clip_grad,
-            bf16=options.bf16,
-            params_dtype=config.params_dtype,
-            use_distributed_optimizer=True,
-        ),
-        chunks,
-    )
+    if ddp_config.overlap_grad_reduce:
+        # Of several rows only the last one's backward pass sends gradients.
+        no_syncs = [chunk.no_sync for chunk in chunks]
+        syncs = [chunk.start_grad_sync for chunk in chunks]
+        config.no_sync_func = no_syncs if len(chunks) > 1 else no_syncs[0]
+        if config.pipeline_model_parallel_size > 1:
+            # All stages send at the same time, lest one waits for another's messages.
+            config.grad_sync_func = syncs if len(chunks) > 1 else syncs[0]
+    optimizer = _build_optimizer(chunks, options)
     config.grad_scale_func = optimizer.scale_loss
     return Learner(
         device=device,
@@ -113,6 +120,27 @@ def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions
         scheduler=_schedule(optimizer, options),
         output=OutputInPieces(last, vocab_size, options.loss_piece_tokens) if last.post_process else None,
     )
+
+
+def _build_optimizer(chunks: list[DistributedDataParallel], options: TrainOptions) -> MegatronOptimizer:
+    """AdamW, its state spread over the data-parallel ranks."""
+    config = OptimizerConfig(
+        optimizer="adam",
+        lr=options.lr,
+        min_lr=options.min_lr,
+        weight_decay=options.weight_decay,
+        adam_beta1=options.adam_beta1,
+        adam_beta2=options.adam_beta2,
+        adam_eps=options.adam_eps,
+        clip_grad=options.clip_grad,
+        **precision.optimizer_fields(options),
+    )
+    with pure_bf16() if options.pure_bf16 else contextlib.nullcontext():
+        optimizer: MegatronOptimizer = get_megatron_optimizer(config, chunks)
+    if options.decay_norms_and_biases:
+        for group in optimizer.param_groups:
+            group["wd_mult"] = 1.0
+    return optimizer
 
 
 def _schedule(optimizer: MegatronOptimizer, options: TrainOptions) -> OptimizerParamScheduler:

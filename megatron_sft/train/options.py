@@ -84,6 +84,8 @@ class TrainOptions:
     """Shape of the decay from the end of the warm-up to --train-iters."""
     weight_decay: float = 0.01
     """Decoupled weight decay of AdamW; norms and biases are exempt."""
+    decay_norms_and_biases: bool = False
+    """Weight decay for all parameters, as in the paper's trainer."""
     adam_beta1: float = 0.9
     """First moment's decay."""
     adam_beta2: float = 0.999
@@ -105,6 +107,40 @@ class TrainOptions:
 
     bf16: bool = False
     """bf16 weights and activations with fp32 main weights and gradients. Default: fp32."""
+    pure_bf16: bool = False
+    """With --bf16: no main weights; gradients and AdamW's moments in bf16 too, as in the paper's trainer. Small updates
+    are rounded away, so this is another recipe, not only less memory."""
+    fp8_format: Literal["none", "hybrid", "e4m3"] = "none"
+    """With --bf16: matrix products of the layers in FP8 (TransformerEngine, Hopper or newer). hybrid takes e4m3 forward
+    and e5m2 for gradients."""
+    fp8_recipe: Literal["tensorwise", "delayed", "blockwise"] = "tensorwise"
+    """How FP8 numbers are scaled: by the tensor at hand, by its largest values in past iterations, or by blocks."""
+    fp8_param_gather: bool = False
+    """Keep the layers' matrices in FP8 and gather them so: less memory, half the messages."""
+    first_last_layers_bf16: bool = False
+    """First and last layer in bf16 (not with the delayed recipe)."""
+    use_precision_aware_optimizer: bool = False
+    """With --bf16: TransformerEngine's AdamW keeps of the fp32 main weights only the 16 bits that the weights lack,
+    and its other tensors in the types of the options below."""
+    main_grads_dtype: Literal["fp32", "bf16"] = "fp32"
+    """With the precision-aware optimizer: type in which gradients are added up and reduced."""
+    main_params_dtype: Literal["fp32", "fp16"] = "fp32"
+    """With the precision-aware optimizer: type of the main weights."""
+    exp_avg_dtype: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32"
+    """With the precision-aware optimizer: type of AdamW's first moment."""
+    exp_avg_sq_dtype: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32"
+    """With the precision-aware optimizer: type of AdamW's second moment."""
+
+    overlap_grad_reduce: bool | None = None
+    """Reduce gradients during the backward pass. Default: on GPUs."""
+    overlap_param_gather: bool | None = None
+    """Gather updated weights during the forward pass. Default: on GPUs."""
+    optimizer_cpu_offload: bool = False
+    """Keep AdamW's state in the host's memory and update there."""
+    optimizer_offload_fraction: float = 1.0
+    """With --optimizer-cpu-offload: the share that is kept there."""
+    attention_backend: Literal["auto", "flash", "fused", "unfused"] = "auto"
+    """Which of TransformerEngine's attentions; auto lets it choose."""
     distributed_timeout_minutes: float = 10.0
     """A rank that waits longer for another one gives up, and with it the run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -139,6 +175,7 @@ class TrainOptions:
             )
         if self.recompute_num_layers != 1 and self.recompute_granularity != "full":
             raise ConfigError("--recompute-num-layers has no effect without --recompute-granularity full")
+        self._check_precision()
         self._check_layout()
         self.weighting.check(self.global_batch_size)
         if self.loss_weighting != "reference" and (self.reference_ranks, self.reference_group_size) != (8, 4):
@@ -146,6 +183,43 @@ class TrainOptions:
         beyond = [iteration for iteration in self.listed_save_iters() if not 1 <= iteration <= self.train_iters]
         if beyond:
             raise ConfigError(f"--save-iters: {beyond} lie outside 1..{self.train_iters} (--train-iters)")
+
+    def _check_precision(self) -> None:
+        """Combinations of number formats; what the machine can do is checked when it is known."""
+        needs_bf16 = {
+            "--pure-bf16": self.pure_bf16,
+            "--fp8-format": self.fp8_format != "none",
+            "--use-precision-aware-optimizer": self.use_precision_aware_optimizer,
+        }
+        for option, is_given in needs_bf16.items():
+            if is_given and not self.bf16:
+                raise ConfigError(f"{option} has no effect without --bf16")
+        if self.pure_bf16 and (self.use_precision_aware_optimizer or self.fp8_param_gather):
+            raise ConfigError(
+                "--pure-bf16 has no main weights: leave out the precision-aware optimizer and FP8 weights"
+            )
+        if self.fp8_format == "none" and (self.fp8_recipe, self.fp8_param_gather, self.first_last_layers_bf16) != (
+            "tensorwise",
+            False,
+            False,
+        ):
+            raise ConfigError(
+                "--fp8-recipe, --fp8-param-gather and --first-last-layers-bf16 have no effect without --fp8-format"
+            )
+        if self.first_last_layers_bf16 and self.fp8_recipe == "delayed":
+            raise ConfigError("--first-last-layers-bf16: the delayed recipe cannot do it; take another --fp8-recipe")
+        dtypes = (self.main_grads_dtype, self.main_params_dtype, self.exp_avg_dtype, self.exp_avg_sq_dtype)
+        if set(dtypes) != {"fp32"} and not self.use_precision_aware_optimizer:
+            raise ConfigError(
+                "--main-grads-dtype, --main-params-dtype, --exp-avg-dtype and --exp-avg-sq-dtype have no effect "
+                "without --use-precision-aware-optimizer"
+            )
+        if not 0 < self.optimizer_offload_fraction <= 1:
+            raise ConfigError(f"--optimizer-offload-fraction {self.optimizer_offload_fraction}: above 0, at most 1")
+        if self.optimizer_offload_fraction != 1 and not self.optimizer_cpu_offload:
+            raise ConfigError("--optimizer-offload-fraction has no effect without --optimizer-cpu-offload")
+        if self.optimizer_cpu_offload and (self.use_precision_aware_optimizer or self.pure_bf16):
+            raise ConfigError("--optimizer-cpu-offload goes with plain --bf16 or fp32 only")
 
     def _check_layout(self) -> None:
         """Combinations of parallel sizes; what the model can be split into is checked with its geometry."""

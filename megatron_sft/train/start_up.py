@@ -15,7 +15,8 @@ from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import ConfigError
 from megatron_sft.model.device import Device
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.model.gpt import uses_transformer_engine
+from megatron_sft.train import precision
+from megatron_sft.train.chosen_backends import chosen_backends
 from megatron_sft.train.options import TrainOptions
 
 _IDENTITY_OPTIONS = (
@@ -31,11 +32,21 @@ _IDENTITY_OPTIONS = (
     "lr_warmup_iters",
     "lr_decay_style",
     "weight_decay",
+    "decay_norms_and_biases",
     "adam_beta1",
     "adam_beta2",
     "adam_eps",
     "clip_grad",
     "bf16",
+    "pure_bf16",
+    "fp8_format",
+    "fp8_recipe",
+    "first_last_layers_bf16",
+    "use_precision_aware_optimizer",
+    "main_grads_dtype",
+    "main_params_dtype",
+    "exp_avg_dtype",
+    "exp_avg_sq_dtype",
 )
 """Options that decide the result. Layout, row capacity, save points and folders may change on resume."""
 
@@ -76,7 +87,6 @@ def describe(
     world = torch.distributed.get_world_size()
     dp = parallel_state.get_data_parallel_world_size()
     epochs = options.train_iters / order.steps_per_epoch
-    te = uses_transformer_engine(device)
     installed_te = "not used on a CPU" if device.is_cpu else backends.transformer_engine_version()
     installed_apex = backends.apex_version()
     lines = {
@@ -85,9 +95,8 @@ def describe(
         "layout": _layout(options, dp),
         "loss": _weighting(options),
         "installed": f"TransformerEngine {installed_te or 'no'}, NVIDIA Apex {installed_apex or 'no'}",
-        "attention, norms": "TransformerEngine" if te else "torch (PackedAttention, torch RMSNorm)",
-        "optimizer": "AdamW, distributed over data-parallel ranks",
-        "precision": "bf16 weights, fp32 main weights and gradients" if options.bf16 else "fp32",
+        **chosen_backends(options, device),
+        "precision": precision.describe(options),
         "recomputed": {"none": "nothing", "selective": "core attention", "full": "whole layers"}[
             options.recompute_granularity
         ],
