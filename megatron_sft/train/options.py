@@ -96,8 +96,10 @@ class TrainOptions:
     """Global gradient norm limit; 0 turns clipping off."""
 
     recompute_granularity: Literal["none", "selective", "full"] = "none"
-    """What the backward pass computes again instead of keeping it: nothing, the core attention, or whole layers. Saves
-    memory; changes nothing in the result."""
+    """What the backward pass computes again instead of keeping it: nothing, a part of each layer, or whole layers.
+    Saves memory; changes nothing in the result."""
+    recompute_modules: Literal["core_attn", "mlp"] = "core_attn"
+    """With selective recomputation: the part. TransformerEngine's attention keeps little, so mlp saves more there."""
     recompute_num_layers: int = 1
     """With full recomputation: layers between two kept activations."""
 
@@ -175,6 +177,8 @@ class TrainOptions:
             )
         if self.recompute_num_layers != 1 and self.recompute_granularity != "full":
             raise ConfigError("--recompute-num-layers has no effect without --recompute-granularity full")
+        if self.recompute_modules != "core_attn" and self.recompute_granularity != "selective":
+            raise ConfigError("--recompute-modules has no effect without --recompute-granularity selective")
         self._check_precision()
         self._check_layout()
         self.weighting.check(self.global_batch_size)
@@ -259,7 +263,7 @@ class TrainOptions:
         if self.recompute_granularity == "none":
             return {}
         if self.recompute_granularity == "selective":
-            return {"recompute_granularity": "selective", "recompute_modules": ["core_attn"]}
+            return {"recompute_granularity": "selective", "recompute_modules": [self.recompute_modules]}
         return {
             "recompute_granularity": "full",
             "recompute_method": "uniform",

@@ -30,7 +30,7 @@ def check(options: TrainOptions, device: Device) -> None:
 
     Raises:
         EnvironmentProblem: for options that need a GPU or TransformerEngine.
-        ConfigError: for rows that FP8 cannot multiply.
+        ConfigError: see `check_rows`.
     """
     needs_te = {
         "--fp8-format": options.fp8_format != "none",
@@ -47,6 +47,15 @@ def check(options: TrainOptions, device: Device) -> None:
         raise EnvironmentProblem("--optimizer-cpu-offload has no effect on a CPU: leave it out")
     if options.bf16 and not device.is_cpu and not torch.cuda.is_bf16_supported():
         raise EnvironmentProblem("--bf16: this GPU has no bf16 arithmetic; leave it out")
+    check_rows(options)
+
+
+def check_rows(options: TrainOptions) -> None:
+    """Refuse rows that FP8 cannot multiply.
+
+    Raises:
+        ConfigError: names the next length that it can.
+    """
     multiple = options.layout.row_multiple_on_gpus
     if options.fp8_format != "none" and options.seq_length % multiple:
         raise ConfigError(

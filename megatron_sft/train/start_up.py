@@ -97,9 +97,7 @@ def describe(
         "installed": f"TransformerEngine {installed_te or 'no'}, NVIDIA Apex {installed_apex or 'no'}",
         **chosen_backends(options, device),
         "precision": precision.describe(options),
-        "recomputed": {"none": "nothing", "selective": "core attention", "full": "whole layers"}[
-            options.recompute_granularity
-        ],
+        "recomputed": _recomputed(options),
         "model": str(geometry),
         "weights": str(options.init_from) if options.init_from else f"random, seed {options.seed}",
         "data": f"{reader.folder}: {reader.num_samples} samples, {int(reader.lengths.sum())} tokens, "
@@ -111,6 +109,12 @@ def describe(
     }
     for name, value in lines.items():
         print(f"{name:>16}: {value}", flush=True)
+
+
+def _recomputed(options: TrainOptions) -> str:
+    if options.recompute_granularity == "selective":
+        return {"core_attn": "core attention", "mlp": "feed-forward part"}[options.recompute_modules]
+    return {"none": "nothing", "full": "whole layers"}[options.recompute_granularity]
 
 
 def _layout(options: TrainOptions, dp: int) -> str:

@@ -22,24 +22,25 @@ class World:
     model: Path
 
 
-def save_model(folder: Path, tokenizer: Path) -> Path:
-    """A random Qwen3 of 4 layers as transformers writes it, with the tokenizer beside it."""
+def save_model(folder: Path, tokenizer: Path, **changes: int) -> Path:
+    """A random Qwen3 of 4 layers as transformers writes it, with the tokenizer beside it; `changes` in its config."""
     import torch
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.Qwen3Config(
-        hidden_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        intermediate_size=96,
-        vocab_size=330,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.1,
-    )
+    values = {
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 96,
+        "vocab_size": 330,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.1,
+    }
+    config = transformers.Qwen3Config(**{**values, **changes})
     transformers.Qwen3ForCausalLM(config).save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -19,6 +19,7 @@ PP2 = {"pipeline_model_parallel_size": 2}
 CP2 = {"context_parallel_size": 2}
 SP = {"sequence_parallel": True}
 INTERLEAVED = {"num_virtual_stages_per_pipeline_rank": 2}
+OVERLAPPING = {"overlap_grad_reduce": True, "overlap_param_gather": True}
 # Layouts of 4 ranks; what is left of the ranks is data parallel.
 LAYOUTS = {
     "dp4": {},
@@ -37,6 +38,12 @@ LAYOUTS = {
     "cp2 pp2 interleaved": CP2 | PP2 | INTERLEAVED,
     "dp2 tp2 sp, layers recomputed": TP2 | SP | {"recompute_granularity": "full", "recompute_num_layers": 2},
     "dp2 cp2, attention recomputed": CP2 | {"recompute_granularity": "selective"},
+    "dp2 tp2 sp, feed-forward recomputed": TP2
+    | SP
+    | {"recompute_granularity": "selective", "recompute_modules": "mlp"},
+    "dp4, overlapping": OVERLAPPING,
+    "dp2 pp2 interleaved, overlapping": PP2 | INTERLEAVED | OVERLAPPING,
+    "dp2 tp2 sp, constant rows": TP2 | SP | {"constant_row_length": True},
     "dp4, loss in pieces": {"loss_piece_tokens": 50},
     "tp2 sp cp2, loss in pieces": TP2 | SP | CP2 | {"loss_piece_tokens": 21},
     "tp2 sp pp2 interleaved, loss in pieces": TP2 | SP | PP2 | INTERLEAVED | {"loss_piece_tokens": 64},
