@@ -1,6 +1,6 @@
 """Which samples an iteration trains: a pure function of (seed, epoch, step), the same in every parallel layout."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ class SampleOrder:
 
     seed: int
     """Seed of the shuffles; without effect on the file order."""
+
+    _kept: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a batch that the data cannot fill."""
@@ -58,4 +60,13 @@ class SampleOrder:
         """Sample indices of an iteration counted from 0, int64[global_batch_size]."""
         epoch, step = divmod(iteration, self.steps_per_epoch)
         start = step * self.global_batch_size
-        return self.epoch_order(epoch)[start : start + self.global_batch_size]
+        if not self.shuffle:
+            return np.arange(start, start + self.global_batch_size, dtype=np.int64)
+        return self._shuffled(epoch)[start : start + self.global_batch_size]
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        """The order of one epoch, kept until another one is asked for: drawing 10 million takes half a second."""
+        if epoch not in self._kept:
+            self._kept.clear()
+            self._kept[epoch] = self.epoch_order(epoch)
+        return self._kept[epoch]

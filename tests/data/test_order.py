@@ -35,3 +35,13 @@ def test_shuffle_depends_on_the_seed_alone():
 def test_a_batch_that_cannot_be_filled_is_refused_with_the_bounds(size):
     with pytest.raises(ConfigError, match=rf"--global-batch-size {size}.*choose 1 to 10"):
         order(global_batch_size=size)
+
+
+def test_batches_are_parts_of_the_epochs_order_in_any_sequence():
+    shuffled = order(shuffle=True)
+    for iteration in (0, 3, 1, 7, 0):
+        epoch, step = divmod(iteration, shuffled.steps_per_epoch)
+        start = step * shuffled.global_batch_size
+        expected = shuffled.epoch_order(epoch)[start : start + shuffled.global_batch_size]
+        assert shuffled.batch(iteration).tolist() == expected.tolist()
+    assert shuffled == order(shuffle=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 SUBCOMMANDS = {
     "data": "JSON lines to shards: tools/build_shards beside the other ways to do it",
+    "loader": "opening millions of samples and building rows from them",
     "limits": "what this machine can do at most: copying, parsing, hashing, writing",
     "packing": "samples into rows of equal length",
     "verification": "checks of mathematical answers",
