@@ -58,7 +58,7 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
         shuffle=options.shuffle,
         seed=options.seed,
     )
-    start_up.check_lengths(reader, options)
+    start_up.check_lengths(reader, options, geometry)
     with model_parallel(options.layout, timeout_minutes=options.distributed_timeout_minutes):
         is_first = torch.distributed.get_rank() == 0
         if is_first:
