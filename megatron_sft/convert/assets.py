@@ -113,14 +113,15 @@ def tokenizer_eos_id(folder: Path) -> int | None:
 
     Raises:
         ConversionError: when the token it names is not in tokenizer.json.
-        NativeError: likewise for the SentencePiece model of a folder without tokenizer.json.
+        NativeError: likewise for tokenizer.json.gz or tokenizer.model, in a folder without tokenizer.json.
     """
     token = read_json(folder / TOKENIZER_CONFIG).get("eos_token")
     if isinstance(token, Mapping):
         token = token.get("content")
     if token is None:
         return None
-    if not (folder / TOKENIZER).exists():
+    others = [name for name in (f"{TOKENIZER}.gz", SENTENCEPIECE) if (folder / name).exists()]
+    if others and not (folder / TOKENIZER).exists():
         return ChatTokenizer(folder).eos_id
     tokenizer = read_json(folder / TOKENIZER)
     for added in tokenizer.get("added_tokens") or []:
