@@ -1,6 +1,7 @@
 """Hugging Face -> Megatron-Core -> distributed checkpoint -> Hugging Face: the same bytes and the same logits."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from megatron_sft.convert.to_hf import export
 from tests.convert.models import (
     INTERNLM2_CODE,
     internlm2_tensors,
+    megatron_tensors,
     read_weights,
     run_ranks,
     same_bytes,
@@ -121,10 +123,12 @@ def test_single_process(name: str, models: dict[str, Model], tmp_path: Path) -> 
         assert torch.equal(make_reference(tmp_path / "export", LENGTHS).logits, expected)
 
 
-def test_internlm2_keeps_its_format_and_code(models: dict[str, Model], tmp_path: Path) -> None:
+def test_internlm2_keeps_its_format_and_code(
+    models: dict[str, Model], write_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = models["internlm2"].folder
-    import_model(folder, tmp_path / "save")
-    export(tmp_path / "save", tmp_path / "export")
+    export(write_checkpoint(folder, megatron_tensors(folder)), tmp_path / "export")
+    assert same_bytes(read_weights(folder), read_weights(tmp_path / "export"))
     before, after = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path / "export"))
     assert after == before
     assert after["auto_map"] == INTERNLM2_CODE["auto_map"]

@@ -12,7 +12,7 @@ pytest.importorskip("megatron.core")
 from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import ConfigError
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.train import start_up
+from megatron_sft.train import assets, start_up
 from megatron_sft.train.options import TrainOptions
 from tests.convert.models import save_as_internlm2
 from tests.train.harness import BATCH
@@ -48,6 +48,7 @@ MODELS = {
 }
 TRAINED = ("qwen2", "qwen2 untied yarn", "llama", "internlm2")
 LR = 1e-3
+SIZES = {"seq_length": 320, "global_batch_size": BATCH, "train_iters": 1, "lr": LR}
 
 
 def save_model(folder: Path, tokenizer: Path, config: dict) -> Path:
@@ -119,13 +120,20 @@ def plain_loop(folder, world) -> list[tuple[float, float]]:
     return history
 
 
+def test_checkpoints_carry_the_code_of_the_model(world, models, tmp_path):
+    folder = models["internlm2"]
+    options = TrainOptions(data=world.shards, save=tmp_path, init_from=folder, **SIZES)
+    collected = assets.collect(options, ModelGeometry.from_hf_config(folder), tmp_path / "hf")
+    names = [path.name for path in sorted(collected.glob("*.py"))]
+    assert names == ["configuration_internlm2.py", "modeling_internlm2.py"]
+    assert json.loads((collected / "config.json").read_text())["auto_map"]
+
+
 def test_documents_beyond_dynamic_scaling_are_refused(world, models, tmp_path):
     reader = ShardReader(world.shards)
     longest = int(np.max(reader.lengths))
     config = json.loads((models["internlm2"] / "config.json").read_text())
-    folder = models["internlm2"]
-    sizes = {"seq_length": 320, "global_batch_size": BATCH, "train_iters": 1, "lr": LR}
-    options = TrainOptions(data=world.shards, save=tmp_path, init_from=folder, **sizes)
+    options = TrainOptions(data=world.shards, save=tmp_path, init_from=models["internlm2"], **SIZES)
     fits = ModelGeometry.from_hf_config(config | {"max_position_embeddings": longest})
     start_up.check_lengths(reader, options, fits)
     short = ModelGeometry.from_hf_config(config | {"max_position_embeddings": longest - 1})
