@@ -57,7 +57,7 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
         shuffle=options.shuffle,
         seed=options.seed,
     )
-    start_up.check_lengths(reader, options)
+    start_up.check_lengths(reader, options, geometry)
     precision.check(options, device)
     with model_parallel(options.layout, timeout_minutes=options.distributed_timeout_minutes):
         is_first = torch.distributed.get_rank() == 0

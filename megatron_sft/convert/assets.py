@@ -1,4 +1,4 @@
-"""The small files of a Hugging Face model folder: config, generation config, tokenizer, chat template."""
+"""The small files of a Hugging Face model folder: config, generation config, tokenizer, chat template, own code."""
 
 import gzip
 import json
@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from megatron_sft.convert.mapping import architecture_map
+from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConversionError
+from megatron_sft.model.code_files import own_code
 from megatron_sft.model.geometry import ModelGeometry
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+SENTENCEPIECE = "tokenizer.model"
 CHAT_TEMPLATE = "chat_template.jinja"
 TOKENIZER_FILES = (
     TOKENIZER,
@@ -26,7 +29,7 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
-    "tokenizer.model",
+    SENTENCEPIECE,
 )
 """Everything that transformers or vLLM may read to make the tokenizer; each is copied where the source has it."""
 
@@ -35,8 +38,8 @@ def collect(source: Path, target: Path) -> None:
     """Copy config, generation config and tokenizer of a model folder into the existing folder `target`.
 
     Raises:
-        ConversionError: unless the tokenizer can be used: tokenizer.json (or .gz), tokenizer_config.json and a chat
-            template are there.
+        ConversionError: unless the tokenizer can be used: tokenizer.json (or .gz) or tokenizer.model,
+            tokenizer_config.json and a chat template are there.
     """
     for name in (CONFIG, GENERATION_CONFIG):
         if (source / name).is_file():
@@ -45,14 +48,15 @@ def collect(source: Path, target: Path) -> None:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files; raises as `collect` does."""
-    for name in TOKENIZER_FILES:
+    """Copy the tokenizer's files and the folder's own code; raises as `collect` does."""
+    for name in (*TOKENIZER_FILES, *own_code(source)):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
     packed = source / f"{TOKENIZER}.gz"
     if not (target / TOKENIZER).exists() and packed.is_file():
         (target / TOKENIZER).write_bytes(gzip.decompress(packed.read_bytes()))
-    for name in (TOKENIZER, TOKENIZER_CONFIG):
+    needed = TOKENIZER_CONFIG if (target / SENTENCEPIECE).exists() else TOKENIZER
+    for name in (needed, TOKENIZER_CONFIG):
         if not (target / name).exists():
             raise ConversionError(f"{source / name}: missing; without it the model cannot be served")
     if not (target / CHAT_TEMPLATE).exists() and not read_json(target / TOKENIZER_CONFIG).get("chat_template"):
@@ -109,12 +113,16 @@ def tokenizer_eos_id(folder: Path) -> int | None:
 
     Raises:
         ConversionError: when the token it names is not in tokenizer.json.
+        NativeError: likewise for tokenizer.json.gz or tokenizer.model, in a folder without tokenizer.json.
     """
     token = read_json(folder / TOKENIZER_CONFIG).get("eos_token")
     if isinstance(token, Mapping):
         token = token.get("content")
     if token is None:
         return None
+    others = [name for name in (f"{TOKENIZER}.gz", SENTENCEPIECE) if (folder / name).exists()]
+    if others and not (folder / TOKENIZER).exists():
+        return ChatTokenizer(folder).eos_id
     tokenizer = read_json(folder / TOKENIZER)
     for added in tokenizer.get("added_tokens") or []:
         if added.get("content") == token:

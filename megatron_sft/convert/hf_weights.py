@@ -14,6 +14,8 @@ from megatron_sft.model.geometry import ModelGeometry
 
 _OUTPUT = "output_layer.weight"
 _LAYERS = "decoder.layers."
+_DERIVED = ".rotary_emb.inv_freq"
+"""Older Llama folders hold what follows from the config; transformers passes over it too."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def load_hf_into(
 def check_folder(folder: SafetensorsFolder, geometry: ModelGeometry) -> None:
     """Compare the folder's tensors with those that the geometry calls for.
 
-    A tied model may hold a second copy of its embedding as output layer, which must then be equal.
+    A tied model may hold a second copy of its embedding as output layer, which must then be equal. Rotary frequencies
+    are passed over.
 
     Raises:
         ConversionError: for missing, additional and misshapen tensors.
@@ -76,7 +79,8 @@ def check_folder(folder: SafetensorsFolder, geometry: ModelGeometry) -> None:
     _check_tied_copy(folder, geometry)
     copies = {_untied_output_name(geometry)} if geometry.tie_word_embeddings else set()
     missing = sorted(expected.keys() - folder.tensors.keys())
-    extra = sorted(folder.tensors.keys() - expected.keys() - copies)
+    derived = {name for name in folder.tensors if name.endswith(_DERIVED)}
+    extra = sorted(folder.tensors.keys() - expected.keys() - copies - derived)
     if missing or extra:
         raise ConversionError(
             f"{folder.folder}: the weights are not those of its config.json ({geometry.model_type}, "

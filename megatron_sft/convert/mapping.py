@@ -48,7 +48,10 @@ class Rule:
     megatron: tuple[str, ...]
     """Spellings. Checkpoints and TransformerEngine layers fuse a norm into the linear layer that follows it."""
     hf: tuple[HfTensor, ...]
-    """In the order in which the layout takes them: (query, key, value), (gate, up), or the only one."""
+    """In the order in which the layout takes them: (query, key, value), (gate, up), or the only one.
+
+    One tensor alone under `QUERY_GROUPS` has its rows in that order already.
+    """
     layout: Layout
 
 
@@ -177,82 +180,132 @@ def _entry(rule: Rule, layer: int | None, sizes: Mapping[str, int]) -> Entry:
 
 
 def _dimensions(geometry: ModelGeometry) -> dict[str, int]:
+    queries = geometry.num_attention_heads * geometry.kv_channels
+    keys = geometry.num_query_groups * geometry.kv_channels
     return {
         "vocab": geometry.vocab_size,
         "hidden": geometry.hidden_size,
         "ffn": geometry.ffn_hidden_size,
         "head": geometry.kv_channels,
-        "queries": geometry.num_attention_heads * geometry.kv_channels,
-        "keys": geometry.num_query_groups * geometry.kv_channels,
+        "queries": queries,
+        "keys": keys,
+        "qkv": queries + 2 * keys,
     }
 
 
 _LAYER = "decoder.layers.{layer}."
-_HF_LAYER = "model.layers.{layer}."
 _ATTENTION = _LAYER + "self_attention."
 
-_QWEN3 = ArchitectureMap(
-    hf_architecture="Qwen3ForCausalLM",
-    before_layers=(
-        Rule(
-            ("embedding.word_embeddings.weight",),
-            (HfTensor("model.embed_tokens.weight", ("vocab", "hidden")),),
-            Layout.VOCABULARY,
-        ),
-    ),
-    layer=(
-        Rule(
-            (_LAYER + "input_layernorm.weight", _ATTENTION + "linear_qkv.layer_norm_weight"),
-            (HfTensor(_HF_LAYER + "input_layernorm.weight", ("hidden",)),),
-            Layout.REPLICATED,
-        ),
-        Rule(
-            (_ATTENTION + "linear_qkv.weight",),
-            (
-                HfTensor(_HF_LAYER + "self_attn.q_proj.weight", ("queries", "hidden")),
-                HfTensor(_HF_LAYER + "self_attn.k_proj.weight", ("keys", "hidden")),
-                HfTensor(_HF_LAYER + "self_attn.v_proj.weight", ("keys", "hidden")),
+
+@dataclass(frozen=True, kw_only=True)
+class _Names:
+    """What an architecture calls the tensors that all have; those of a layer without `model.layers.N.`."""
+
+    embedding: str
+    attention_norm: str
+    attention_output: str
+    mlp_norm: str
+    gate: str
+    up: str
+    down: str
+    output: str
+
+
+def _table(hf_architecture: str, names: _Names, attention: tuple[Rule, ...]) -> ArchitectureMap:
+    """A decoder with gated feed-forward layers; `attention` has the rules from queries, keys and values up."""
+    norm = ("hidden",)
+    return ArchitectureMap(
+        hf_architecture=hf_architecture,
+        before_layers=(
+            Rule(
+                ("embedding.word_embeddings.weight",),
+                (HfTensor(names.embedding, ("vocab", "hidden")),),
+                Layout.VOCABULARY,
             ),
-            Layout.QUERY_GROUPS,
         ),
-        Rule(
-            (_ATTENTION + "q_layernorm.weight",),
-            (HfTensor(_HF_LAYER + "self_attn.q_norm.weight", ("head",)),),
-            Layout.REPLICATED,
-        ),
-        Rule(
-            (_ATTENTION + "k_layernorm.weight",),
-            (HfTensor(_HF_LAYER + "self_attn.k_norm.weight", ("head",)),),
-            Layout.REPLICATED,
-        ),
-        Rule(
-            (_ATTENTION + "linear_proj.weight",),
-            (HfTensor(_HF_LAYER + "self_attn.o_proj.weight", ("hidden", "queries")),),
-            Layout.COLUMNS,
-        ),
-        Rule(
-            (_LAYER + "pre_mlp_layernorm.weight", _LAYER + "mlp.linear_fc1.layer_norm_weight"),
-            (HfTensor(_HF_LAYER + "post_attention_layernorm.weight", ("hidden",)),),
-            Layout.REPLICATED,
-        ),
-        Rule(
-            (_LAYER + "mlp.linear_fc1.weight",),
-            (
-                HfTensor(_HF_LAYER + "mlp.gate_proj.weight", ("ffn", "hidden")),
-                HfTensor(_HF_LAYER + "mlp.up_proj.weight", ("ffn", "hidden")),
+        layer=(
+            Rule(
+                (_LAYER + "input_layernorm.weight", _ATTENTION + "linear_qkv.layer_norm_weight"),
+                (_in_layer(names.attention_norm, *norm),),
+                Layout.REPLICATED,
             ),
-            Layout.GATE_UP,
+            *attention,
+            Rule(
+                (_ATTENTION + "linear_proj.weight",),
+                (_in_layer(names.attention_output, "hidden", "queries"),),
+                Layout.COLUMNS,
+            ),
+            Rule(
+                (_LAYER + "pre_mlp_layernorm.weight", _LAYER + "mlp.linear_fc1.layer_norm_weight"),
+                (_in_layer(names.mlp_norm, *norm),),
+                Layout.REPLICATED,
+            ),
+            Rule(
+                (_LAYER + "mlp.linear_fc1.weight",),
+                (_in_layer(names.gate, "ffn", "hidden"), _in_layer(names.up, "ffn", "hidden")),
+                Layout.GATE_UP,
+            ),
+            Rule((_LAYER + "mlp.linear_fc2.weight",), (_in_layer(names.down, "hidden", "ffn"),), Layout.COLUMNS),
         ),
-        Rule(
-            (_LAYER + "mlp.linear_fc2.weight",),
-            (HfTensor(_HF_LAYER + "mlp.down_proj.weight", ("hidden", "ffn")),),
-            Layout.COLUMNS,
+        after_layers=(
+            Rule(("decoder.final_layernorm.weight",), (HfTensor("model.norm.weight", norm),), Layout.REPLICATED),
         ),
-    ),
-    after_layers=(
-        Rule(("decoder.final_layernorm.weight",), (HfTensor("model.norm.weight", ("hidden",)),), Layout.REPLICATED),
-    ),
-    untied_output=Rule(("output_layer.weight",), (HfTensor("lm_head.weight", ("vocab", "hidden")),), Layout.VOCABULARY),
+        untied_output=Rule(("output_layer.weight",), (HfTensor(names.output, ("vocab", "hidden")),), Layout.VOCABULARY),
+    )
+
+
+def _in_layer(name: str, *shape: str) -> HfTensor:
+    return HfTensor("model.layers.{layer}." + name, shape)
+
+
+def _projections(kind: str, *columns: str) -> Rule:
+    """Queries, keys and values: their `weight` or `bias`."""
+    rows = {"q_proj": "queries", "k_proj": "keys", "v_proj": "keys"}
+    hf = tuple(_in_layer(f"self_attn.{name}.{kind}", size, *columns) for name, size in rows.items())
+    return Rule((f"{_ATTENTION}linear_qkv.{kind}",), hf, Layout.QUERY_GROUPS)
+
+
+def _head_norm(which: str) -> Rule:
+    return Rule(
+        (f"{_ATTENTION}{which}_layernorm.weight",),
+        (_in_layer(f"self_attn.{which}_norm.weight", "head"),),
+        Layout.REPLICATED,
+    )
+
+
+_LLAMA_NAMES = _Names(
+    embedding="model.embed_tokens.weight",
+    attention_norm="input_layernorm.weight",
+    attention_output="self_attn.o_proj.weight",
+    mlp_norm="post_attention_layernorm.weight",
+    gate="mlp.gate_proj.weight",
+    up="mlp.up_proj.weight",
+    down="mlp.down_proj.weight",
+    output="lm_head.weight",
+)
+_INTERNLM2_NAMES = _Names(
+    embedding="model.tok_embeddings.weight",
+    attention_norm="attention_norm.weight",
+    attention_output="attention.wo.weight",
+    mlp_norm="ffn_norm.weight",
+    gate="feed_forward.w1.weight",
+    up="feed_forward.w3.weight",
+    down="feed_forward.w2.weight",
+    output="output.weight",
 )
 
-_MAPS: Mapping[str, ArchitectureMap] = {"qwen3": _QWEN3}
+# InternLM2 computes queries, keys and values by one matrix. Its own `modeling_internlm2.py` takes the product apart by
+# rearrange("b q (h gs d) -> b q h gs d", gs=2 + heads / key-value heads, d=head width): h runs over the key-value
+# heads, and of each one's gs blocks the last is its value, the one before its key, and the first ones the queries that
+# it serves. This is the order of Megatron-Core's linear_qkv, row by row.
+_WQKV = Rule(
+    (_ATTENTION + "linear_qkv.weight",), (_in_layer("attention.wqkv.weight", "qkv", "hidden"),), Layout.QUERY_GROUPS
+)
+
+_WEIGHTS, _BIASES = _projections("weight", "hidden"), _projections("bias")
+_MAPS: Mapping[str, ArchitectureMap] = {
+    "qwen3": _table("Qwen3ForCausalLM", _LLAMA_NAMES, (_WEIGHTS, _head_norm("q"), _head_norm("k"))),
+    "qwen2": _table("Qwen2ForCausalLM", _LLAMA_NAMES, (_WEIGHTS, _BIASES)),
+    "llama": _table("LlamaForCausalLM", _LLAMA_NAMES, (_WEIGHTS,)),
+    "internlm2": _table("InternLM2ForCausalLM", _INTERNLM2_NAMES, (_WQKV,)),
+}

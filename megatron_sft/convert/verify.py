@@ -1,4 +1,7 @@
-"""Open an exported folder as its users will, and compare it with the checkpoint."""
+"""Open an exported folder as its users will, and compare it with the checkpoint.
+
+An architecture whose code comes with the model (InternLM2) is not opened with transformers: that would run the code.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,6 +11,7 @@ import torch
 
 from megatron_sft.convert import assets
 from megatron_sft.convert.safetensors_folder import SafetensorsFolder, TensorInfo, raw_bytes
+from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConversionError
 from megatron_sft.model.geometry import ModelGeometry
 
@@ -26,15 +30,23 @@ def verify_export(
     Raises:
         ConversionError: at the first difference.
     """
+    known = is_known_to_transformers(geometry)
     with SafetensorsFolder(folder) as written:
-        _compare_shapes(folder, {info.name: info.shape for info in written.tensors.values()})
+        shapes = {info.name: info.shape for info in written.tensors.values()}
+        if known:
+            _compare_shapes(folder, shapes)
+        elif shapes != {info.name: info.shape for info in plan}:
+            raise ConversionError(f"{folder}: names or shapes of the tensors differ from what should be there")
         for info, tensor in zip(plan, expected, strict=True):
             found = written.read(info.name)
             if found.dtype != tensor.dtype or not torch.equal(raw_bytes(found), raw_bytes(tensor)):
                 raise ConversionError(f"{folder / info.file}: {info.name} differs from the checkpoint after writing")
     if ModelGeometry.from_hf_config(folder) != geometry:
         raise ConversionError(f"{folder / assets.CONFIG}: does not describe the checkpoint's geometry")
-    _open_with_transformers(folder)
+    if known:
+        _open_with_transformers(folder)
+    else:
+        _check_stop_token(folder, ChatTokenizer(folder).eos_id)
 
 
 def _compare_shapes(folder: Path, written: dict[str, tuple[int, ...]]) -> None:
@@ -46,6 +58,11 @@ def _compare_shapes(folder: Path, written: dict[str, tuple[int, ...]]) -> None:
             f"{folder}: {len(wrong)} tensors are not as transformers' model has them, such as {wrong[0]}: "
             f"exported {written.get(wrong[0])}, transformers {wanted.get(wrong[0])}"
         )
+
+
+def is_known_to_transformers(geometry: ModelGeometry) -> bool:
+    """Whether transformers has the architecture's code itself."""
+    return geometry.model_type in _transformers().models.auto.configuration_auto.CONFIG_MAPPING
 
 
 def transformers_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -61,14 +78,19 @@ def transformers_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def _open_with_transformers(folder: Path) -> None:
     transformers = _transformers()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    generation = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in generation.eos_token_id:
-        raise ConversionError(
-            f"{folder / assets.GENERATION_CONFIG}: eos_token_id {generation.eos_token_id} lacks the tokenizer's "
-            f"{tokenizer.eos_token_id}"
-        )
+    if tokenizer.eos_token_id is not None:
+        _check_stop_token(folder, tokenizer.eos_token_id)
     if not tokenizer.chat_template:
         raise ConversionError(f"{folder}: transformers finds no chat template in the exported tokenizer")
+
+
+def _check_stop_token(folder: Path, eos_token_id: int) -> None:
+    generation = _transformers().GenerationConfig.from_pretrained(folder, local_files_only=True)
+    if eos_token_id not in generation.eos_token_id:
+        raise ConversionError(
+            f"{folder / assets.GENERATION_CONFIG}: eos_token_id {generation.eos_token_id} lacks the tokenizer's "
+            f"{eos_token_id}"
+        )
 
 
 def _transformers() -> Any:

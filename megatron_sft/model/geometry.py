@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_sft.errors import ConfigError
+from megatron_sft.model.config_fields import flag, number, positive
+from megatron_sft.model.rotary_config import ROPE_TYPES, DynamicScaling, RotaryScaling, read_rotary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class ModelGeometry:
     """True when the output layer is the embedding."""
     add_qkv_bias: bool
     """True when the query, key and value projections have biases."""
+    rotary_scaling: RotaryScaling | None = None
+    """How the rotary frequencies are scaled for long documents; None for the plain ones."""
     hf_config: dict[str, Any] = field(repr=False, compare=False)
     """The `config.json` as read."""
 
@@ -57,19 +61,23 @@ class ModelGeometry:
         config, where = _read(source)
         architecture = _architecture(config, where)
         _refuse_unsupported(config, architecture, where)
+        base, scaling = read_rotary(
+            config, where, kinds=architecture.rope_types, default_base=architecture.default_rotary_base
+        )
         geometry = cls(
-            num_layers=_positive(config, "num_hidden_layers", where),
-            hidden_size=_positive(config, "hidden_size", where),
-            ffn_hidden_size=_positive(config, "intermediate_size", where),
-            num_attention_heads=_positive(config, "num_attention_heads", where),
-            num_query_groups=_positive(config, "num_key_value_heads", where),
+            num_layers=positive(config, "num_hidden_layers", where),
+            hidden_size=positive(config, "hidden_size", where),
+            ffn_hidden_size=positive(config, "intermediate_size", where),
+            num_attention_heads=positive(config, "num_attention_heads", where),
+            num_query_groups=positive(config, _query_groups_field(config, architecture), where),
             kv_channels=_head_dim(config, architecture, where),
-            vocab_size=_positive(config, "vocab_size", where),
-            max_position_embeddings=_positive(config, "max_position_embeddings", where),
-            rotary_base=_rotary_base(config, where),
-            norm_epsilon=_number(config, "rms_norm_eps", where),
+            vocab_size=positive(config, "vocab_size", where),
+            max_position_embeddings=positive(config, "max_position_embeddings", where),
+            rotary_base=base,
+            rotary_scaling=scaling,
+            norm_epsilon=number(config, "rms_norm_eps", where),
             qk_layernorm=architecture.qk_layernorm,
-            tie_word_embeddings=_flag(config, "tie_word_embeddings", where),
+            tie_word_embeddings=flag(config, "tie_word_embeddings", where),
             add_qkv_bias=architecture.add_qkv_bias,
             hf_config=config,
         )
@@ -80,6 +88,14 @@ class ModelGeometry:
     def model_type(self) -> str:
         """The architecture's Hugging Face name, such as `qwen3`."""
         return str(self.hf_config["model_type"])
+
+    @property
+    def longest_exact_document(self) -> int | None:
+        """Tokens up to which the model's rotary embedding is the one computed here; None for any length.
+
+        Dynamic NTK takes other frequencies for each length beyond `max_position_embeddings`.
+        """
+        return self.max_position_embeddings if isinstance(self.rotary_scaling, DynamicScaling) else None
 
     def padded_vocab_size(self, tp: int, divisible_by: int = 64) -> int:
         """Embedding rows in the Megatron model: the next multiple of both `divisible_by` and `tp`.
@@ -95,29 +111,45 @@ class ModelGeometry:
 
 @dataclass(frozen=True, kw_only=True)
 class _Architecture:
-    """What `model_type` alone decides."""
+    """What `model_type` alone decides. Defaults are those of transformers, or of the model's own code."""
 
-    default_head_dim: int | None
-    """`head_dim` of a config without one: transformers' own default; None means `hidden_size / heads`."""
-    qk_layernorm: bool
-    add_qkv_bias: bool
+    default_head_dim: int | None = None
+    """`head_dim` of a config without one; None means `hidden_size / heads`."""
+    default_rotary_base: float | None = None
+    """`rope_theta` of a config without one; None means that it must be there."""
+    heads_without_groups: bool = False
+    """Whether a config without `num_key_value_heads` has as many as query heads."""
+    qk_layernorm: bool = False
+    add_qkv_bias: bool = False
+    rope_types: tuple[str, ...] = ROPE_TYPES
+    """Rotary scalings, beside none."""
     only: Mapping[str, tuple[Any, ...]]
     """Fields and the only values that are supported; the first is the one assumed when the field is absent."""
 
 
+_COMMON: Mapping[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_dropout": (0.0,),
+    "partial_rotary_factor": (None, 1.0),
+    "quantization_config": (None,),
+}
 _ARCHITECTURES: Mapping[str, _Architecture] = {
     "qwen3": _Architecture(
         default_head_dim=128,
         qk_layernorm=True,
-        add_qkv_bias=False,
-        only={
-            "hidden_act": ("silu",),
-            "attention_bias": (False,),
-            "attention_dropout": (0.0,),
-            "use_sliding_window": (False,),
-            "partial_rotary_factor": (None, 1.0),
-            "quantization_config": (None,),
-        },
+        only={**_COMMON, "attention_bias": (False,), "use_sliding_window": (False,)},
+    ),
+    "qwen2": _Architecture(add_qkv_bias=True, only={**_COMMON, "use_sliding_window": (False,)}),
+    "llama": _Architecture(
+        default_rotary_base=1e4,
+        heads_without_groups=True,
+        only={**_COMMON, "attention_bias": (False,), "mlp_bias": (False,)},
+    ),
+    "internlm2": _Architecture(
+        default_rotary_base=1e4,
+        heads_without_groups=True,
+        rope_types=("linear", "dynamic"),
+        only={**_COMMON, "bias": (False,)},
     ),
 }
 
@@ -163,68 +195,22 @@ def _refuse_unsupported(config: Mapping[str, Any], architecture: _Architecture, 
         raise ConfigError(f"{where}: layer_types has {', '.join(odd)}; every layer must be full_attention")
 
 
-def _rotary_base(config: Mapping[str, Any], where: str) -> float:
-    """`rope_theta`, from the top level (transformers 4) or from `rope_parameters` (transformers 5)."""
-    bases = {}
-    for name in ("rope_scaling", "rope_parameters"):
-        settings = config.get(name) or {}
-        if not isinstance(settings, Mapping):
-            raise ConfigError(f"{where}: {name} must be an object or null, found {settings!r}")
-        kind = settings.get("rope_type", settings.get("type", "default"))
-        extra = sorted(set(settings) - {"rope_theta", "rope_type", "type", "partial_rotary_factor"})
-        if kind != "default" or extra or settings.get("partial_rotary_factor") not in (None, 1.0):
-            raise ConfigError(
-                f"{where}: {name}={dict(settings)!r} is not supported; only plain rotary embeddings are "
-                f"(rope_type 'default', no scaling): set {name} to null if the scaling is not wanted"
-            )
-        if settings.get("rope_theta") is not None:
-            bases[f"{name}.rope_theta"] = _number(settings, "rope_theta", f"{where}: {name}")
-    if config.get("rope_theta") is not None:
-        bases["rope_theta"] = _number(config, "rope_theta", where)
-    if not bases:
-        raise ConfigError(f"{where}: neither rope_theta nor rope_parameters.rope_theta is set")
-    if len(set(bases.values())) > 1:
-        shown = ", ".join(f"{name}={value:g}" for name, value in sorted(bases.items()))
-        raise ConfigError(f"{where}: contradicting rotary bases: {shown}; keep one of them")
-    return next(iter(bases.values()))
+def _query_groups_field(config: Mapping[str, Any], architecture: _Architecture) -> str:
+    absent = config.get("num_key_value_heads") is None
+    return "num_attention_heads" if absent and architecture.heads_without_groups else "num_key_value_heads"
 
 
 def _head_dim(config: Mapping[str, Any], architecture: _Architecture, where: str) -> int:
     if config.get("head_dim") is not None:
-        return _positive(config, "head_dim", where)
+        return positive(config, "head_dim", where)
     if architecture.default_head_dim is not None:
         return architecture.default_head_dim
-    hidden_size, heads = (_positive(config, name, where) for name in ("hidden_size", "num_attention_heads"))
+    hidden_size, heads = (positive(config, name, where) for name in ("hidden_size", "num_attention_heads"))
     if hidden_size % heads:
         raise ConfigError(
             f"{where}: hidden_size={hidden_size} is not a multiple of num_attention_heads={heads}; set head_dim"
         )
     return hidden_size // heads
-
-
-def _positive(config: Mapping[str, Any], name: str, where: str) -> int:
-    value = config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{where}: {name} must be a positive integer, found {_shown(config, name)}")
-    return value
-
-
-def _number(config: Mapping[str, Any], name: str, where: str) -> float:
-    value = config.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{where}: {name} must be a positive number, found {_shown(config, name)}")
-    return float(value)
-
-
-def _flag(config: Mapping[str, Any], name: str, where: str) -> bool:
-    value = config.get(name, False)
-    if not isinstance(value, bool):
-        raise ConfigError(f"{where}: {name} must be true or false, found {value!r}")
-    return value
-
-
-def _shown(config: Mapping[str, Any], name: str) -> str:
-    return repr(config[name]) if name in config else "nothing: the field is missing"
 
 
 def _check_consistent(geometry: ModelGeometry, where: str) -> None:

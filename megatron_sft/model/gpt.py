@@ -27,6 +27,7 @@ from megatron_sft.model.device import Device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.layout import ParallelLayout, uneven_split
 from megatron_sft.model.norm import TorchRMSNorm
+from megatron_sft.model.rotary import scale_rotary, softmax_scale
 
 VOCAB_DIVISOR = 64
 """The padded vocabulary is a multiple of this and of tp, so its size is the same for every tp that divides this."""
@@ -106,6 +107,7 @@ def transformer_config(
         "normalization": "RMSNorm",
         "layernorm_epsilon": geometry.norm_epsilon,
         "qk_layernorm": geometry.qk_layernorm,
+        "softmax_scale": softmax_scale(geometry),
         "gated_linear_unit": True,
         "activation_func": torch.nn.functional.silu,
         "add_bias_linear": False,
@@ -174,6 +176,8 @@ def build_gpt(
             rotary_base=geometry.rotary_base,
             vp_stage=vp_stage,
         )
+    if geometry.rotary_scaling is not None:
+        scale_rotary(model, geometry)
     if model.post_process and not has_apex_weight_gradients():
         model.output_layer.gradient_accumulation_fusion = False
     if uses_transformer_engine(device):

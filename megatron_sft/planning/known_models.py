@@ -3,15 +3,60 @@
 from megatron_sft.errors import ConfigError
 from megatron_sft.model.geometry import ModelGeometry
 
-# name: layers, hidden, ffn, heads, key-value heads, embedding tied to the output layer
-_QWEN3: dict[str, tuple[int, int, int, int, int, bool]] = {
-    "qwen3-0.6b": (28, 1024, 3072, 16, 8, True),
-    "qwen3-1.7b": (28, 2048, 6144, 16, 8, True),
-    "qwen3-4b": (36, 2560, 9728, 32, 8, True),
-    "qwen3-8b": (36, 4096, 12288, 32, 8, False),
-    "qwen3-14b": (40, 5120, 17408, 40, 8, False),
-    "qwen3-32b": (64, 5120, 25600, 64, 8, False),
+_COLUMNS = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "tie_word_embeddings",
+)
+_QWEN3 = {
+    "model_type": "qwen3",
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
 }
+_QWEN2 = {
+    "model_type": "qwen2",
+    "vocab_size": 151936,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+}
+_INTERNLM2 = {
+    "model_type": "internlm2",
+    "vocab_size": 92544,
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e6,
+}
+_SMOLLM2 = {
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e5,
+}
+_Row = tuple[dict[str, object], tuple[int, int, int, int, int, bool]]
+# Qwen/Qwen3-*, Qwen/Qwen2.5-*, internlm/internlm2_5-20b and HuggingFaceTB/SmolLM2-135M on huggingface.co.
+_MODELS: dict[str, _Row] = {
+    "qwen3-0.6b": (_QWEN3, (28, 1024, 3072, 16, 8, True)),
+    "qwen3-1.7b": (_QWEN3, (28, 2048, 6144, 16, 8, True)),
+    "qwen3-4b": (_QWEN3, (36, 2560, 9728, 32, 8, True)),
+    "qwen3-8b": (_QWEN3, (36, 4096, 12288, 32, 8, False)),
+    "qwen3-14b": (_QWEN3, (40, 5120, 17408, 40, 8, False)),
+    "qwen3-32b": (_QWEN3, (64, 5120, 25600, 64, 8, False)),
+    "qwen2.5-1.5b": (_QWEN2, (28, 1536, 8960, 12, 2, True)),
+    "qwen2.5-3b": (_QWEN2 | {"max_position_embeddings": 32768}, (36, 2048, 11008, 16, 2, True)),
+    "qwen2.5-7b": (_QWEN2 | {"vocab_size": 152064}, (28, 3584, 18944, 28, 4, False)),
+    "qwen2.5-14b": (_QWEN2 | {"vocab_size": 152064, "rms_norm_eps": 1e-5}, (48, 5120, 13824, 40, 8, False)),
+    "internlm2.5-20b": (_INTERNLM2, (48, 6144, 16384, 48, 8, False)),
+    "smollm2-135m": (_SMOLLM2, (30, 576, 1536, 9, 3, True)),
+}
+KNOWN = tuple(_MODELS)
 
 
 def geometry_of(model: str) -> ModelGeometry:
@@ -20,26 +65,10 @@ def geometry_of(model: str) -> ModelGeometry:
     Raises:
         ConfigError: for anything else; the message names what is known.
     """
-    if model in _QWEN3:
-        return ModelGeometry.from_hf_config(_config(*_QWEN3[model]))
+    if model in _MODELS:
+        family, values = _MODELS[model]
+        return ModelGeometry.from_hf_config({**family, **dict(zip(_COLUMNS, values, strict=True))})
     try:
         return ModelGeometry.from_hf_config(model)
     except ConfigError as error:
-        raise ConfigError(f"--model: {error}; or one of {', '.join(_QWEN3)}") from error
-
-
-def _config(layers: int, hidden: int, ffn: int, heads: int, groups: int, tied: bool) -> dict[str, object]:
-    return {
-        "model_type": "qwen3",
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "intermediate_size": ffn,
-        "num_attention_heads": heads,
-        "num_key_value_heads": groups,
-        "head_dim": 128,
-        "tie_word_embeddings": tied,
-        "vocab_size": 151936,
-        "max_position_embeddings": 32768,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1e6,
-    }
+        raise ConfigError(f"--model: {error}; or one of {', '.join(KNOWN)}") from error

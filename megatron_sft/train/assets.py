@@ -7,6 +7,7 @@ from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import CheckpointError, ConfigError, DataError
 from megatron_sft.files import write_json
+from megatron_sft.model.code_files import own_code
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.train.options import TrainOptions
 
@@ -58,6 +59,9 @@ def collect(options: TrainOptions, geometry: ModelGeometry, destination: Path) -
     destination.mkdir(parents=True)
     write_json(destination / "config.json", geometry.hf_config)
     source = options.assets_folder
+    for folder in {source, options.init_from or source}:
+        for name in own_code(folder):
+            shutil.copy2(folder / name, destination / name)
     copied = [name for name in TOKENIZER_FILES if (source / name).is_file()]
     if not any(name.startswith("tokenizer.") for name in copied):
         raise CheckpointError(f"{source}: no tokenizer.json to put into checkpoints: name the folder with --tokenizer")

@@ -61,13 +61,20 @@ def identity(options: TrainOptions, geometry: ModelGeometry, reader: ShardReader
     }
 
 
-def check_lengths(reader: ShardReader, options: TrainOptions) -> None:
+def check_lengths(reader: ShardReader, options: TrainOptions, geometry: ModelGeometry) -> None:
     """Refuse at once what would otherwise stop the run in the iteration that meets the longest sample.
 
     Raises:
-        ConfigError: when a sample does not fit into a row.
+        ConfigError: when a sample does not fit into a row, or is longer than the rotary embedding can do.
     """
     longest = int(reader.lengths.max())
+    exact = geometry.longest_exact_document
+    if exact is not None and longest > exact:
+        raise ConfigError(
+            f"{options.geometry_source}: rope_type 'dynamic' has other frequencies for each length beyond "
+            f"max_position_embeddings={exact}, which the trainer cannot do, and sample {int(reader.lengths.argmax())} "
+            f"of {reader.folder} has {longest} tokens: build the shards with --max-length {exact}"
+        )
     if longest > options.seq_length:
         where = int(reader.lengths.argmax())
         raise ConfigError(

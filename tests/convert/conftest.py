@@ -13,10 +13,17 @@ from megatron_sft.convert import assets
 from megatron_sft.model import checkpoint_dir
 from tests.convert.models import save_model
 
+MODELS: dict[str, dict[str, Any]] = {
+    "tied": {"tie_word_embeddings": True},
+    "untied": {"tie_word_embeddings": False},
+    "qwen2": {"family": "qwen2"},
+    "llama": {"family": "llama"},
+}
 
-@pytest.fixture(scope="session", params=[True, False], ids=["tied", "untied"])
+
+@pytest.fixture(scope="session", params=MODELS)
 def any_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("hf"), tie_word_embeddings=request.param)
+    return save_model(tmp_path_factory.mktemp("hf"), **MODELS[request.param])
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,18 @@
 """Several ranks of a model: load a Hugging Face folder, compute logits, write a checkpoint. Run by `run_ranks`.
 
-    NUM_RANKS TP LOGITS.pt JOBS.json
+    NUM_RANKS TP REFERENCES.pt JOBS.json
 
-LOGITS.pt holds {model folder: (token ids [n], logits of transformers [n, vocab])}; JOBS.json is a list of
-[model folder, save folder, metadata for Megatron-Core's sharded_state_dict]. Ranks are forked after the imports,
-which so happen once.
+REFERENCES.pt holds a `Reference` for each model folder; JOBS.json is a list of objects:
+
+    model         model folder
+    save          checkpoint folder to write, or null
+    metadata      for Megatron-Core's sharded_state_dict
+    gradients     folder in the model's format whose tensors are the gradients of the documents' loss, or null
+
+Ranks are forked after the imports, which so happen once.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -14,6 +20,8 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
+
+import megatron_sft.model.lean_megatron  # noqa: F401
 
 import torch
 from megatron.core import dist_checkpointing, parallel_state
@@ -28,6 +36,11 @@ from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
 from megatron_sft.model.layout import ParallelLayout
+from megatron_sft.train.loss import weighted_loss
+from tests.convert.reference import Reference
+
+TOLERANCE = 1e-5
+"""Largest difference of logits, whose standard deviation is about 1 to 2, and of gradients relative to the largest."""
 
 
 def main() -> int:
@@ -49,45 +62,77 @@ def run_rank(rank: int, num_ranks: int, port: int) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
-    tp, references, jobs = int(sys.argv[2]), torch.load(sys.argv[3]), json.loads(Path(sys.argv[4]).read_text())
+    tp, references, jobs = (
+        int(sys.argv[2]),
+        torch.load(sys.argv[3], weights_only=False),
+        json.loads(Path(sys.argv[4]).read_text()),
+    )
     device = select_device("cpu")
     layout = ParallelLayout(tensor_model_parallel_size=tp, pipeline_model_parallel_size=num_ranks // tp)
     with device.activate(), process_group(device):
         initialize_model_parallel(layout)
-        for model_dir, save, metadata in jobs:
-            geometry = ModelGeometry.from_hf_config(model_dir)
+        for job in jobs:
+            geometry = ModelGeometry.from_hf_config(job["model"])
             config = transformer_config(geometry, layout, device, dtype=torch.float32, perform_initialization=False)
-            model = build_gpt(config, geometry, device)
-            for parameter in model.parameters():
-                torch.nn.init.constant_(parameter, float("nan"))
-            load_hf_into(model, geometry, model_dir)
-            tokens, expected = references[model_dir]
-            compare_logits(model, tokens, expected)
-            write(model, metadata, Path(model_dir), Path(save))
+            model = loaded(config, geometry, device, job["model"])
+            reference = references[job["model"]]
+            compare_logits(model, reference)
+            if job["gradients"]:
+                compare_gradients(model, loaded(config, geometry, device, job["gradients"]), reference, geometry)
+            if job["save"]:
+                write(model, job["metadata"], Path(job["model"]), Path(job["save"]))
+
+
+def loaded(config: Any, geometry: ModelGeometry, device: Any, folder: str) -> Any:
+    model = build_gpt(config, geometry, device)
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, float("nan"))
+    load_hf_into(model, geometry, folder)
+    return model
 
 
 @torch.no_grad()
-def compare_logits(model: Any, tokens: torch.Tensor, expected: torch.Tensor) -> None:
-    bounds = torch.tensor([0, len(tokens)], dtype=torch.int32)
-    packed = PackedSeqParams(
-        qkv_format="thd",
-        cu_seqlens_q=bounds,
-        cu_seqlens_kv=bounds,
-        max_seqlen_q=len(tokens),
-        max_seqlen_kv=len(tokens),
-    )
+def compare_logits(model: Any, reference: Reference) -> None:
     if not model.pre_process:
-        hidden = torch.empty(len(tokens), 1, model.config.hidden_size)
+        hidden = torch.empty(len(reference.tokens), 1, model.config.hidden_size)
         torch.distributed.recv(hidden, parallel_state.get_pipeline_model_parallel_prev_rank())
         model.set_input_tensor(hidden)
-    positions = torch.arange(len(tokens))
-    result = model(tokens[None], positions[None], None, packed_seq_params=packed)
+    result = forward(model, reference)
     if not model.post_process:
         torch.distributed.send(result.contiguous(), parallel_state.get_pipeline_model_parallel_next_rank())
         return
-    logits = gather_from_tensor_model_parallel_region(result).reshape(len(tokens), -1)
-    assert (logits[:, expected.shape[1] :] == 0).all(), "the padded vocabulary must be zero"
-    torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=1e-5, rtol=0)
+    logits = gather_from_tensor_model_parallel_region(result).reshape(len(reference.tokens), -1)
+    vocab_size = reference.logits.shape[1]
+    assert (logits[:, vocab_size:] == 0).all(), "the padded vocabulary must be zero"
+    torch.testing.assert_close(logits[:, :vocab_size], reference.logits, atol=TOLERANCE, rtol=0)
+
+
+def compare_gradients(model: Any, expected: Any, reference: Reference, geometry: ModelGeometry) -> None:
+    """Of the summed loss of all documents; `expected` has them as its parameters, zeros in the padded vocabulary."""
+    labels, weights = reference.labels_and_weights()
+    loss = weighted_loss(forward(model, reference), labels[None], weights[None], geometry.vocab_size)
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    for name, wanted in expected.named_parameters():
+        scale = float(wanted.abs().max())
+        assert scale > 1e-3, f"{name}: no gradient to compare"
+        error = float((gradients[name] - wanted).abs().max())
+        assert error <= TOLERANCE * scale, f"{name}: gradients differ by {error}, the largest is {scale}"
+        if name in ("embedding.word_embeddings.weight", "output_layer.weight"):
+            rank = parallel_state.get_tensor_model_parallel_rank()
+            padding = gradients[name][max(0, geometry.vocab_size - rank * len(wanted)) :]
+            assert not padding.any(), f"{name}: the padded vocabulary must get no gradient"
+
+
+def forward(model: Any, reference: Reference) -> torch.Tensor:
+    longest = max(reference.lengths)
+    bounds = torch.tensor([0, *itertools.accumulate(reference.lengths)], dtype=torch.int32)
+    packed = PackedSeqParams(
+        qkv_format="thd", cu_seqlens_q=bounds, cu_seqlens_kv=bounds, max_seqlen_q=longest, max_seqlen_kv=longest
+    )
+    positions = torch.cat([torch.arange(length) for length in reference.lengths])
+    result: torch.Tensor = model(reference.tokens[None], positions[None], None, packed_seq_params=packed)
+    return result
 
 
 def write(model: Any, metadata: dict[str, Any], model_dir: Path, save: Path) -> None:

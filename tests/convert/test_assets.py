@@ -1,6 +1,7 @@
 """Config, generation config and tokenizer of an export."""
 
 import gzip
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,26 @@ def test_packed_tokenizer_is_unpacked(model_copy: Path, tmp_path: Path) -> None:
     target.mkdir()
     assets.collect(model_copy, target)
     assert (target / "tokenizer.json").read_bytes() == original
+
+
+def test_own_code_goes_along_if_the_config_names_it(model_copy: Path, tmp_path: Path) -> None:
+    code, plain, with_code = model_copy / "modeling_own.py", tmp_path / "plain", tmp_path / "with code"
+    code.write_text("raise RuntimeError\n")
+    for folder, auto_map in ((plain, None), (with_code, {"AutoModel": "modeling_own.Model"})):
+        edit_json(model_copy / "config.json", auto_map=auto_map)
+        folder.mkdir()
+        assets.collect(model_copy, folder)
+    assert not list(plain.glob("*.py"))
+    assert [path.name for path in with_code.glob("*.py")] == ["modeling_own.py"]
+
+
+def test_a_sentencepiece_model_is_a_tokenizer(shared_data: Path, model_copy: Path, tmp_path: Path) -> None:
+    shutil.copy(shared_data / "tokenizers" / "internlm2" / "tokenizer.model", model_copy)
+    (model_copy / "tokenizer.json").unlink()
+    edit_json(model_copy / "tokenizer_config.json", eos_token="</s>")
+    assets.collect(model_copy, tmp_path)
+    assert (tmp_path / "tokenizer.model").read_bytes() == (model_copy / "tokenizer.model").read_bytes()
+    assert assets.tokenizer_eos_id(tmp_path) == 2
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])

@@ -120,6 +120,13 @@ def test_missing_additional_and_misshapen_tensors(model_copy: Path) -> None:
     assert "input_layernorm.weight has shape (31,); config.json calls for (32,)" in refusal(model_copy)
 
 
+def test_rotary_frequencies_of_older_folders_are_passed_over(model_copy: Path) -> None:
+    path = model_copy / "model.safetensors"
+    save_file({**load_file(path), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}, path)
+    with SafetensorsFolder(model_copy) as opened:
+        check_folder(opened, ModelGeometry.from_hf_config(model_copy))
+
+
 def test_a_config_of_fewer_layers_does_not_drop_weights(model_copy: Path) -> None:
     edit_json(model_copy / "config.json", num_hidden_layers=3, layer_types=None)
     assert "model.layers.3." in refusal(model_copy)

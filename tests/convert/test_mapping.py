@@ -36,6 +36,25 @@ def test_query_groups_are_interleaved() -> None:
     assert pieces(geometry, name, rank=1, size=2) == group_1
 
 
+def test_biases_are_arranged_as_the_weights() -> None:
+    geometry = geometry_of(model_type="qwen2", num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    weight, bias = (f"decoder.layers.1.self_attention.linear_qkv.{kind}" for kind in ("weight", "bias"))
+    assert entry_named(geometry, bias).shape(2, 0) == (32,)
+    for rank, size in ((0, 1), (0, 2), (1, 2)):
+        assert pieces(geometry, bias, rank=rank, size=size) == pieces(geometry, weight, rank=rank, size=size)
+
+
+def test_the_one_matrix_of_internlm2_has_megatrons_order() -> None:
+    # 2 key-value heads of width 8 with 2 query heads each: 4 blocks of 8 rows for each.
+    geometry = geometry_of(model_type="internlm2", num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    name = "decoder.layers.0.self_attention.linear_qkv.weight"
+    assert entry_named(geometry, name).hf == (("model.layers.0.attention.wqkv.weight", (64, 32)),)
+    assert pieces(geometry, name) == [Piece(0, 0, 32), Piece(0, 32, 64)]
+    assert pieces(geometry, name, rank=1, size=2) == [Piece(0, 32, 64)]
+    with pytest.raises(ConversionError, match="2 cannot be split evenly over 4"):
+        pieces(geometry, name, size=4)
+
+
 def test_each_rank_has_its_gate_above_its_up_projection() -> None:
     geometry = geometry_of(intermediate_size=48)
     name = "decoder.layers.0.mlp.linear_fc1.weight"
@@ -63,8 +82,9 @@ def test_columns_are_split_for_projections_back_into_the_residual() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("tied", [True, False])
-def test_every_row_is_used_once(size: int, tied: bool) -> None:
-    geometry = geometry_of(tie_word_embeddings=tied)
+@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama", "internlm2"])
+def test_every_row_is_used_once(kind: str, size: int, tied: bool) -> None:
+    geometry = geometry_of(model_type=kind, tie_word_embeddings=tied)
     seen = set()
     for entry in entries(geometry):
         dim = entry.rule.layout.dim
@@ -80,8 +100,10 @@ def test_every_row_is_used_once(size: int, tied: bool) -> None:
         for source, (name, shape) in enumerate(entry.hf):
             assert sorted(taken[source]) == list(range(shape[dim])), name
             seen.add(name)
-    assert ("lm_head.weight" in seen) is not tied
-    assert len(seen) == 2 + 11 * 4 + (not tied)
+    output = "output.weight" if kind == "internlm2" else "lm_head.weight"
+    assert (output in seen) is not tied
+    per_layer = {"qwen3": 11, "qwen2": 12, "llama": 9, "internlm2": 7}[kind]
+    assert len(seen) == 2 + per_layer * 4 + (not tied)
 
 
 def test_uneven_splits_are_refused() -> None:
@@ -96,7 +118,9 @@ def test_both_spellings_of_the_norms() -> None:
 
 
 def test_tables_are_found_by_architecture() -> None:
-    assert architecture_map(geometry_of()).hf_architecture == "Qwen3ForCausalLM"
+    names = [architecture_map(geometry_of(model_type=kind)).hf_architecture for kind in ("qwen3", "qwen2", "llama")]
+    assert names == ["Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM"]
+    assert architecture_map(geometry_of(model_type="internlm2")).hf_architecture == "InternLM2ForCausalLM"
     other = ModelGeometry(**{**geometry_of().__dict__, "hf_config": {"model_type": "gpt2"}})
     with pytest.raises(ConversionError, match="gpt2"):
         architecture_map(other)

@@ -72,14 +72,32 @@ def test_folder_file_and_content_are_the_same(tmp_path: Path) -> None:
     assert ModelGeometry.from_hf_config(str(path)) == expected
 
 
-def test_both_spellings_of_the_rotary_base() -> None:
-    old = ModelGeometry.from_hf_config(changed(rope_theta=5e6))
-    new = ModelGeometry.from_hf_config(
-        without("rope_theta", "rope_scaling") | {"rope_parameters": {"rope_theta": 5e6, "rope_type": "default"}}
-    )
-    assert old == new
-    assert new.rotary_base == 5e6
-    assert ModelGeometry.from_hf_config(changed(rope_scaling={"type": "default"})).rotary_base == 1e6
+def test_qwen2_has_biases_and_heads_of_the_hidden_size() -> None:
+    config = without("head_dim", "attention_bias") | {"model_type": "qwen2"}
+    geometry = ModelGeometry.from_hf_config(config)
+    assert (geometry.add_qkv_bias, geometry.qk_layernorm, geometry.kv_channels) == (True, False, 128)
+    assert geometry.model_type == "qwen2"
+    assert ModelGeometry.from_hf_config(config | {"hidden_size": 2048}).kv_channels == 64
+    with pytest.raises(ConfigError, match=r"hidden_size=4097 .* set head_dim"):
+        ModelGeometry.from_hf_config(config | {"hidden_size": 4097})
+
+
+@pytest.mark.parametrize("model_type", ["llama", "internlm2"])
+def test_what_older_configs_leave_out(model_type: str) -> None:
+    config = without("head_dim", "num_key_value_heads", "rope_theta") | {"model_type": model_type}
+    geometry = ModelGeometry.from_hf_config(config)
+    assert (geometry.num_query_groups, geometry.rotary_base, geometry.kv_channels) == (32, 1e4, 128)
+    assert not (geometry.add_qkv_bias or geometry.qk_layernorm or geometry.tie_word_embeddings)
+    assert ModelGeometry.from_hf_config(config | {"num_key_value_heads": 8}).num_query_groups == 8
+
+
+def test_dynamic_scaling_limits_documents() -> None:
+    config = without("head_dim") | {"model_type": "internlm2", "bias": False, "max_position_embeddings": 32768}
+    assert ModelGeometry.from_hf_config(config).longest_exact_document is None
+    scaled = ModelGeometry.from_hf_config(config | {"rope_scaling": {"type": "dynamic", "factor": 2.0}})
+    assert scaled.longest_exact_document == 32768
+    linear = ModelGeometry.from_hf_config(config | {"rope_scaling": {"type": "linear", "factor": 2.0}})
+    assert linear.longest_exact_document is None
 
 
 def test_absent_head_dim_is_what_transformers_assumes() -> None:
@@ -99,12 +117,14 @@ def test_reads_what_transformers_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (changed(model_type="llama"), ["model_type", "'llama'", "qwen3"]),
+        (changed(model_type="gpt2"), ["model_type", "'gpt2'", "internlm2, llama, qwen2, qwen3"]),
         (without("model_type"), ["model_type", "None"]),
-        (changed(rope_scaling={"rope_type": "yarn", "factor": 4.0}), ["rope_scaling", "yarn", "null"]),
-        (changed(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e6}), ["rope_parameters"]),
-        (changed(rope_parameters={"rope_type": "default", "rope_theta": 1e4}), ["contradicting", "10000", "1e+06"]),
-        (without("rope_theta"), ["rope_theta"]),
+        (changed(model_type="qwen2", use_sliding_window=True), ["use_sliding_window=True"]),
+        (changed(model_type="llama", attention_bias=True), ["attention_bias=True"]),
+        (changed(model_type="llama", mlp_bias=True), ["mlp_bias=True"]),
+        (changed(model_type="internlm2", bias=True), ["bias=True"]),
+        (changed(model_type="internlm2", rope_scaling={"type": "yarn", "factor": 2.0}), ["yarn", "linear, dynamic"]),
+        (changed(model_type="qwen2", num_key_value_heads=None), ["num_key_value_heads", "None"]),
         (changed(partial_rotary_factor=0.5), ["partial_rotary_factor", "0.5"]),
         (changed(use_sliding_window=True), ["use_sliding_window=True"]),
         (changed(layer_types=["full_attention", "sliding_attention"]), ["sliding_attention"]),
