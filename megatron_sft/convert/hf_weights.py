@@ -1,11 +1,15 @@
 """Fill a Megatron model, or the part of it that this rank holds, from a Hugging Face folder."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import megatron_sft.model.lean_megatron  # noqa: F401
+
 import torch
+from megatron.core.fp8_utils import is_float8tensor
 
 from megatron_sft.convert.mapping import Entry, Layout, architecture_map, entries
 from megatron_sft.convert.safetensors_folder import SafetensorsFolder
@@ -58,7 +62,8 @@ def load_hf_into(
             raise ConversionError(f"the conversion has no rule for {_some(unknown)}, parameters of the Megatron model")
         _check_local_coverage(parameters.keys(), by_name)
         for name, parameter in parameters.items():
-            _fill(parameter.data, name, by_name[name], geometry, folder, tp_rank, tp_size)
+            with _writable(parameter) as target:
+                _fill(target, name, by_name[name], geometry, folder, tp_rank, tp_size)
         return LoadSummary(
             num_parameters=len(parameters),
             num_elements=sum(parameter.numel() for parameter in parameters.values()),
@@ -164,6 +169,24 @@ def _check_local_coverage(names: Iterable[str], by_name: dict[str, Entry]) -> No
         absent = [entry.megatron_names[0] for key, entry in wanted.items() if key not in seen]
         if absent:
             raise ConversionError(f"the Megatron model has no parameter for {_some(absent)}")
+
+
+@contextlib.contextmanager
+def _writable(parameter: torch.nn.Parameter) -> Iterator[torch.Tensor]:
+    """A tensor to write the parameter's values into: itself, or for one kept in FP8 a bf16 copy that becomes it.
+
+    TransformerEngine keeps the initial values of FP8 weights in high precision for the optimizer's main weights: these
+    are to be the ones loaded, not the random ones that the weight was made with.
+    """
+    if not is_float8tensor(parameter):
+        yield parameter.data
+        return
+    values = torch.empty(parameter.shape, dtype=torch.bfloat16, device=parameter.device)
+    yield values
+    with torch.no_grad():
+        parameter.copy_(values)
+        if hasattr(parameter, "get_high_precision_init_val"):
+            parameter.get_high_precision_init_val().copy_(values)
 
 
 def _fill(
