@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.model.test_flops import megatron_args
 
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.planning.layouts import Layout
@@ -20,7 +21,6 @@ from megatron_sft.planning.memory import (
     stage_memory,
 )
 from tests.planning.published import QWEN3, TINY
-from tests.planning.test_flops import megatron_args
 
 QWEN3_8B = ModelGeometry.from_hf_config(QWEN3["qwen3-8b"][0])
 OPTIONS = MemoryOptions(precision="bf16", recompute="none", seq_length=20480, chunked_loss=True, sequence_parallel=True)
