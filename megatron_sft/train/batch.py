@@ -76,6 +76,10 @@ class StepBatch:
     """Sum of all weights of the global batch: the denominator of the loss that is reported."""
     fill: float
     """Real tokens of the global batch / (rows of all ranks x seq_length)."""
+    samples: NDArray[np.int64]
+    """int64[num_samples] samples of the global batch, in its order."""
+    cost_imbalance: float
+    """Largest cost of a data-parallel rank's rows / mean over these ranks, by `RowCost`."""
 
     def to(self, device: torch.device) -> "StepBatch":
         """The same batch with its rows on `device`."""
@@ -135,7 +139,14 @@ class BatchBuilder:
             trained_tokens=int(trained_tokens.sum()),
             loss_weight=weights.total,
             fill=num_tokens / (num_rows * self.seq_length),
+            samples=indices,
+            cost_imbalance=self._cost_imbalance(lengths, plan),
         )
+
+    def _cost_imbalance(self, lengths: NDArray[np.int64], plan: list[list[list[int]]]) -> float:
+        costs = lengths + lengths * lengths / self.cost.linear
+        ranks = [sum(float(costs[row].sum()) for row in rows) for rows in plan]
+        return max(ranks) * len(ranks) / sum(ranks)
 
     def _row(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> Row:
         length = self.seq_length if self.fixed_rows else None

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.model.test_flops import megatron_args
 
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.planning.layouts import Layout
@@ -20,6 +19,7 @@ from megatron_sft.planning.memory import (
     saved_per_token,
     stage_memory,
 )
+from tests.model.test_flops import megatron_args
 from tests.planning.published import QWEN3, TINY
 
 QWEN3_8B = ModelGeometry.from_hf_config(QWEN3["qwen3-8b"][0])

@@ -26,6 +26,14 @@ def record(iteration, **changes):
         "step_time_s": 0.5,
         "data_wait_s": 0.0,
         "tokens_per_s": 40.0,
+        "clipped_grad_norm": 0.5,
+        "tokens_per_s_per_gpu": 20.0,
+        "model_tflops_per_gpu": 1.5,
+        "mfu": None,
+        "cost_imbalance": 1.0,
+        "time_imbalance": 1.0,
+        "memory_peak_bytes": 2**30,
+        "memory_reserved_bytes": None,
     }
     return StepRecord(iteration=iteration, **{**values, **changes})
 
