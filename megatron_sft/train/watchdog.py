@@ -100,7 +100,8 @@ class Watchdog:
         except RuntimeError as error:
             # gloo and NCCL raise plain RuntimeErrors for peers that are gone or silent.
             if self.board and not isinstance(error, UserError):
-                self._say(f"rank {self.board.rank} failed in {self.progress.note}: {_first_line(error)}")
+                _say(f"rank {self.board.rank} failed in {self.progress.note}: {_first_line(error)}")
+                self._say_where_ranks_are()
             raise
         finally:
             done.set()
@@ -132,26 +133,27 @@ class Watchdog:
             f"rank {rank}: no progress for {limit:.4g} s in {note}; stopping (status {EXIT_STATUS}). If this phase may "
             f"take longer, raise --distributed-timeout-minutes (now {self.timeout_s / 60:g})"
         )
-        is_first = self._say(headline)
+        # First what needs no other rank.
+        faulthandler.cancel_dump_traceback_later()
+        _say(headline)
         faulthandler.dump_traceback(_STDERR, all_threads=True)
-        if not is_first:
+        if not self._say_where_ranks_are():
             time.sleep(_GRACE_S)
         os._exit(EXIT_STATUS)
 
-    def _say(self, headline: str) -> bool:
-        """Print a headline, and on the first rank that has something to say where all ranks are."""
+    def _say_where_ranks_are(self) -> bool:
+        """Print the list of ranks, unless another rank has begun to; returns whether this rank is the one."""
+        if self.board is None:
+            return True
         patience = min(10.0, self.timeout_s)
-        is_first = self.board is None or self.board.is_first_to_report(patience)
-        lines = [headline]
-        if self.board and is_first:
-            notes = self.board.read(patience)
-            lines += (
-                ["the store that the ranks met at does not answer: the node or process that holds it is gone"]
-                if notes is None
-                else describe(notes, self.board.world_size, time.time())
-            )
-        print("\n".join(lines), file=sys.__stderr__, flush=True)
-        return is_first
+        if not self.board.is_first_to_report(patience):
+            return False
+        notes = self.board.read(patience)
+        if notes is None:
+            _say("the store that the ranks met at does not answer: the node or process that holds it is gone")
+        else:
+            _say(*describe(notes, self.board.world_size, time.time()))
+        return True
 
 
 def open_board() -> Board | None:
@@ -188,3 +190,7 @@ def describe(notes: Mapping[int, Note], world_size: int, now: float) -> list[str
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0][:300]
+
+
+def _say(*lines: str) -> None:
+    print("\n".join(lines), file=sys.__stderr__, flush=True)
