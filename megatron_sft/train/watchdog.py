@@ -1,6 +1,6 @@
 """Ends a run that hangs, and says where each rank was last seen.
 
-Each rank writes its note to the key-value store that the ranks met at (about 10 microseconds). Under torchrun the store
+Each rank writes its note to the key-value store that the ranks met at (tens of microseconds). Under torchrun the store
 lives in the launcher, so notes of ranks that are stopped or dead can still be read.
 """
 

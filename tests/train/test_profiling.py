@@ -25,16 +25,8 @@ def test_a_trace_has_the_phases_of_its_iterations(train, tmp_path):
 
 
 def test_a_run_that_ends_within_the_trace_writes_it_and_others_write_none(train, tmp_path):
-    train(
-        tmp_path / "end",
-        "--train-iters",
-        "2",
-        "--profile-step-start",
-        "1",
-        "--profile-step-end",
-        "9",
-        flags=("--profile",),
-    )
+    steps = ["--train-iters", "2", "--profile-step-start", "1", "--profile-step-end", "9"]
+    train(tmp_path / "end", *steps, flags=("--profile",))
     assert len(list((tmp_path / "end" / "tensorboard").glob("*.pt.trace.json"))) == 1
     train(tmp_path / "none", "--train-iters", "2")
     assert list((tmp_path / "none" / "tensorboard").glob("*.json")) == []
