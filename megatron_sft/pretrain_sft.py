@@ -28,10 +28,15 @@ from megatron_sft.recipes.resolved import Resolved
 from megatron_sft.train import assets, precision, start_up
 from megatron_sft.train.batch import BatchBuilder
 from megatron_sft.train.checkpoint import CheckpointStore
+from megatron_sft.train.figures import Figures
 from megatron_sft.train.learner import Learner, build_learner
-from megatron_sft.train.monitor import Monitor
+from megatron_sft.train.monitor import Monitor, SpikeRule
 from megatron_sft.train.options import TrainOptions
+from megatron_sft.train.profiling import profiling
+from megatron_sft.train.sources import sources_of
 from megatron_sft.train.trainer import Trainer
+from megatron_sft.train.wandb_run import WandbRun
+from megatron_sft.train.watchdog import Watchdog, open_board
 
 
 def main(resolved: Resolved[TrainOptions]) -> None:
@@ -60,7 +65,8 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
     start_up.check_lengths(reader, options, geometry)
     precision.check(options, device)
     with model_parallel(options.layout, timeout_minutes=options.distributed_timeout_minutes):
-        is_first = torch.distributed.get_rank() == 0
+        rank = torch.distributed.get_rank()
+        is_first = rank == 0
         if is_first:
             start_up.describe(options, device, geometry, reader, order)
         learner = make_learner(options, geometry, device)
@@ -80,12 +86,23 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
                 resolved.save(options.save)
         if is_first and done:
             print(f"resuming after iteration {done} from {options.save}", flush=True)
-        tensorboard_dir = options.tensorboard_dir or options.save / "tensorboard"
-        monitor = Monitor(options.save, tensorboard_dir, resumed_iteration=done) if is_first else None
         batches = make_batches(options, geometry, device, reader, order)
-        trainer = Trainer(options=options, learner=learner, batches=batches, checkpoints=checkpoints, monitor=monitor)
+        if is_first and done < options.train_iters:
+            start_up.show_first_sample(options, reader, batches.build(done).sample_indices[0])
+        monitor = make_monitor(options, done) if is_first else None
+        trainer = Trainer(
+            options=options,
+            learner=learner,
+            batches=batches,
+            checkpoints=checkpoints,
+            figures=make_figures(options, geometry, learner, batches),
+            monitor=monitor,
+        )
+        timeout_s = 60 * options.distributed_timeout_minutes
+        watchdog = Watchdog(progress=learner.progress, board=open_board(), timeout_s=timeout_s)
         try:
-            trainer.train(done + 1)
+            with profiling(options, rank, device, first_iteration=done + 1) as after_each, watchdog.watching():
+                trainer.train(done + 1, after_each)
         finally:
             if monitor:
                 monitor.close()
@@ -114,6 +131,36 @@ def _length_multiple(options: TrainOptions, device: Device) -> int:
     if options.constant_row_length:
         return options.seq_length
     return options.layout.row_multiple if device.is_cpu else options.layout.row_multiple_on_gpus
+
+
+def make_monitor(options: TrainOptions, resumed_iteration: int) -> Monitor:
+    """What writes the figures down, on rank 0."""
+    wandb_run = None
+    if options.wandb_project:
+        config = options.as_dict()
+        wandb_run = WandbRun(options.save, project=options.wandb_project, name=options.wandb_name, config=config)
+    return Monitor(
+        options.save,
+        options.tensorboard_folder,
+        resumed_iteration=resumed_iteration,
+        spike_rule=SpikeRule(window=options.spike_window, factor=options.spike_factor),
+        wandb_run=wandb_run,
+    )
+
+
+def make_figures(options: TrainOptions, geometry: ModelGeometry, learner: Learner, batches: BatchBuilder) -> Figures:
+    """What gathers the figures of each iteration."""
+    return Figures(
+        learner=learner,
+        reader=batches.reader,
+        geometry=geometry,
+        dp_size=batches.dp_size,
+        steps_per_epoch=batches.order.steps_per_epoch,
+        sources=sources_of(batches.reader.manifest),
+        peak_tflops=start_up.peak(options, learner.device),
+        clip_grad=options.clip_grad,
+        params_norm_interval=options.log_params_norm_interval,
+    )
 
 
 def make_learner(options: TrainOptions, geometry: ModelGeometry, device: Device) -> Learner:

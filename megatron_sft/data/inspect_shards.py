@@ -3,8 +3,6 @@
 All text that comes from the folder is neutralised before it is printed: traces may hold escape sequences.
 """
 
-import itertools
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from megatron_sft import cli
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.data.safe_text import neutralise
+from megatron_sft.data.sample_view import COLOURS, NAMES, RESET, shows_colours, spans
 from megatron_sft.data.shard_checks import Finding, check_files, compare_manifests, first_difference, read_manifest
 from megatron_sft.data.shards import Sample, ShardReader
 from megatron_sft.errors import ConfigError
@@ -27,9 +26,6 @@ _BAR_WIDTH = 40
 _NUM_BUCKETS = 16
 # Rows of a list in the manifest that are shown: there may be thousands of input files.
 _SHOWN_ROWS = 20
-_COLOURS = {False: "\x1b[36m", True: "\x1b[33m"}
-_RESET = "\x1b[0m"
-_NAMES = {False: "masked", True: "trained"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,9 +149,9 @@ def _print_sample(config: InspectShardsConfig) -> None:
     sample = reader.sample(config.sample)
     trained = int(sample.trained.sum())
     print(f"sample {config.sample} of {reader.num_samples}: {len(sample.tokens)} tokens, of these trained {trained}")
-    coloured = config.color or (sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    coloured = config.color or shows_colours(sys.stdout)
     if coloured:
-        print("  ".join(f"{_COLOURS[flag]}{_NAMES[flag]}{_RESET}" for flag in (False, True)))
+        print("  ".join(f"{COLOURS[flag]}{NAMES[flag]}{RESET}" for flag in (False, True)))
     show = _show_ids if config.tokens == "ids" else _show_text
     show(sample, tokenizer, coloured, "│" if config.tokens == "boundaries" else "")
 
@@ -171,25 +167,18 @@ def _matching_tokenizer(folder: Path, tokenizer_folder: Path) -> ChatTokenizer:
     return tokenizer
 
 
-def _spans(sample: Sample) -> Iterator[tuple[int, int, bool]]:
-    """Start, end and kind of each run of tokens that are trained or masked alike."""
-    cuts = [0, *(np.flatnonzero(np.diff(sample.trained.astype(np.int8))) + 1).tolist(), len(sample.tokens)]
-    for start, end in itertools.pairwise(cuts):
-        yield start, end, bool(sample.trained[start])
-
-
 def _show_text(sample: Sample, tokenizer: ChatTokenizer, coloured: bool, boundary: str) -> None:
     """Print each span; where colours cannot tell them apart, text stands indented below a line that names its kind."""
-    for start, end, trained in _spans(sample):
+    for start, end, trained in spans(sample):
         ids = sample.tokens[start:end].tolist()
         # With boundaries, a character that is cut over several tokens shows as replacement characters.
         text = boundary.join(tokenizer.decode([token]) for token in ids) if boundary else tokenizer.decode(ids)
         if coloured:
             shown = neutralise(text, keep="\n\t", before="\x1b[7m", after="\x1b[27m")
             # Each line is coloured by itself, for pagers that forget colours at a line's end.
-            print("\n".join(f"{_COLOURS[trained]}{line}{_RESET}" for line in shown.split("\n")), end="")
+            print("\n".join(f"{COLOURS[trained]}{line}{RESET}" for line in shown.split("\n")), end="")
         else:
-            print(f"[{_NAMES[trained]}, {end - start} tokens]")
+            print(f"[{NAMES[trained]}, {end - start} tokens]")
             print("\n".join(f"  {line}" for line in neutralise(text, keep="\n\t").split("\n")))
     if coloured:
         print()
@@ -199,8 +188,8 @@ def _show_ids(sample: Sample, tokenizer: ChatTokenizer, coloured: bool, _boundar
     """Print one token a line: its position in the sample, its id, its kind and its text."""
     flags = sample.trained.tolist()
     for position, (token, trained) in enumerate(zip(sample.tokens.tolist(), flags, strict=True)):
-        line = f"{position:7d} {token:8d} {_NAMES[bool(trained)]:7s} {neutralise(tokenizer.decode([token]))}"
-        print(f"{_COLOURS[bool(trained)]}{line}{_RESET}" if coloured else line)
+        line = f"{position:7d} {token:8d} {NAMES[bool(trained)]:7s} {neutralise(tokenizer.decode([token]))}"
+        print(f"{COLOURS[bool(trained)]}{line}{RESET}" if coloured else line)
 
 
 # ---- whole files, equal folders ----
@@ -250,7 +239,7 @@ def _token_text(reader: ShardReader, index: int, position: int, tokenizer: ChatT
     sample = reader.sample(index)
     if position >= len(sample.tokens):
         return f"ends after {len(sample.tokens)} tokens"
-    token, kind = int(sample.tokens[position]), _NAMES[bool(sample.trained[position])]
+    token, kind = int(sample.tokens[position]), NAMES[bool(sample.trained[position])]
     # The other folder may have been made with another tokenizer: its ids alone say something then.
     known = tokenizer is not None and tokenizer.fingerprint == reader.tokenizer_fingerprint
     text = f", {neutralise(repr(tokenizer.decode([token])))}" if tokenizer is not None and known else ""

@@ -12,11 +12,11 @@ from megatron_sft import cli
 from megatron_sft.errors import ConfigError
 from megatron_sft.files import write_json
 from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.parameter_counts import num_parameters
 from megatron_sft.planning.known_models import geometry_of
 from megatron_sft.planning.layouts import SplitRules
 from megatron_sft.planning.load import assumed_lengths, batches_of_shards
 from megatron_sft.planning.memory import MemoryOptions, Recompute
-from megatron_sft.planning.parameters import num_parameters
 from megatron_sft.planning.precisions import Precision
 from megatron_sft.planning.search import Plan, Workload, search
 from megatron_sft.planning.step_time import Cluster

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.parameter_counts import attention_width, key_value_width
 from megatron_sft.planning.layouts import Layout
-from megatron_sft.planning.parameters import RankParameters, attention_width, key_value_width, rank_parameters
+from megatron_sft.planning.parameters import RankParameters, rank_parameters
 from megatron_sft.planning.precisions import PRECISIONS, Precision, PrecisionBytes
 
 Recompute = Literal["none", "selective", "full"]

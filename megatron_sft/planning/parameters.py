@@ -1,8 +1,9 @@
-"""How many parameters a model has, and how many of them a rank holds."""
+"""How many of a model's parameters a rank holds."""
 
 from dataclasses import dataclass
 
 from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.parameter_counts import layer_biases, layer_matrices, layer_norms
 from megatron_sft.planning.layouts import Layout
 
 
@@ -21,40 +22,6 @@ class RankParameters:
     def total(self) -> int:
         """All of them."""
         return self.matrices + self.embeddings + self.vectors
-
-
-def attention_width(geometry: ModelGeometry) -> int:
-    """Width of all queries together; `hidden_size` in older models, but not in every Qwen3."""
-    return geometry.num_attention_heads * geometry.kv_channels
-
-
-def key_value_width(geometry: ModelGeometry) -> int:
-    """Width of all keys together, and of all values."""
-    return geometry.num_query_groups * geometry.kv_channels
-
-
-def layer_matrices(geometry: ModelGeometry) -> int:
-    """Entries of one layer's matrices: query, key, value, attention output, gate, up and down projection."""
-    queries, keys = attention_width(geometry), key_value_width(geometry)
-    return geometry.hidden_size * (2 * queries + 2 * keys + 3 * geometry.ffn_hidden_size)
-
-
-def layer_biases(geometry: ModelGeometry) -> int:
-    """Biases of one layer, over all tensor-parallel ranks."""
-    return attention_width(geometry) + 2 * key_value_width(geometry) if geometry.add_qkv_bias else 0
-
-
-def layer_norms(geometry: ModelGeometry) -> int:
-    """Norm weights of one layer: before attention, before the feed-forward part, of queries and of keys."""
-    return 2 * geometry.hidden_size + (2 * geometry.kv_channels if geometry.qk_layernorm else 0)
-
-
-def num_parameters(geometry: ModelGeometry) -> int:
-    """Parameters of the whole model as Hugging Face counts them: without padded rows, tied matrices once."""
-    layer = layer_matrices(geometry) + layer_biases(geometry) + layer_norms(geometry)
-    num_embeddings = 1 if geometry.tie_word_embeddings else 2
-    embeddings = num_embeddings * geometry.vocab_size * geometry.hidden_size
-    return geometry.num_layers * layer + embeddings + geometry.hidden_size
 
 
 def rank_parameters(geometry: ModelGeometry, layout: Layout, stage: int) -> RankParameters:

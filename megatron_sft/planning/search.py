@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from megatron_sft.model.flops import model_flops
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.planning.flops import model_flops
 from megatron_sft.planning.layouts import Layout, SplitRules, candidates, refusal
 from megatron_sft.planning.load import RankLoad, rank_load
 from megatron_sft.planning.memory import Memory, MemoryOptions, Recompute, peak_memory

@@ -7,12 +7,13 @@ states, hundredths of a second), saving, launch gaps of small layers.
 
 from dataclasses import dataclass
 
+from megatron_sft.model.flops import attention_per_square, layer_per_token, mlp_per_token, output_per_token
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.planning.flops import attention_per_square, layer_per_token, mlp_per_token, output_per_token
+from megatron_sft.model.parameter_counts import key_value_width
 from megatron_sft.planning.layouts import Layout
 from megatron_sft.planning.load import RankLoad, RowLoad
 from megatron_sft.planning.memory import MemoryOptions
-from megatron_sft.planning.parameters import key_value_width, rank_parameters
+from megatron_sft.planning.parameters import rank_parameters
 from megatron_sft.planning.precisions import PRECISIONS
 
 ATTENTION_BACKWARD = 2.5

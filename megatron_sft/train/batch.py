@@ -79,6 +79,10 @@ class StepBatch:
     """Tokens of each row of all ranks, padding included."""
     fill: float
     """Real tokens of the global batch / (rows of all ranks x row_length)."""
+    samples: NDArray[np.int64]
+    """int64[num_samples] samples of the global batch, in its order."""
+    cost_imbalance: float
+    """Largest cost of a data-parallel rank's rows / mean over these ranks, by `RowCost`."""
 
     def to(self, device: torch.device) -> "StepBatch":
         """The same batch with its rows on `device`."""
@@ -140,7 +144,14 @@ class BatchBuilder:
             loss_weight=weights.total,
             row_length=plan.row_length,
             fill=num_tokens / (plan.num_rows * plan.row_length),
+            samples=indices,
+            cost_imbalance=self._cost_imbalance(lengths, plan.ranks),
         )
+
+    def _cost_imbalance(self, lengths: NDArray[np.int64], ranks: list[list[list[int]]]) -> float:
+        costs = lengths + lengths * lengths / self.cost.linear
+        totals = [sum(float(costs[row].sum()) for row in rows) for rows in ranks]
+        return max(totals) * len(totals) / sum(totals)
 
     def _row(self, indices: NDArray[np.int64], weights: NDArray[np.float64], length: int) -> Row:
         if self.layout.row_multiple == 1:

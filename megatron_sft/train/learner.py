@@ -23,8 +23,10 @@ from torch import Tensor
 from megatron_sft.model.device import Device
 from megatron_sft.train import precision
 from megatron_sft.train.batch import Row, StepBatch
+from megatron_sft.train.loss import RowLoss
 from megatron_sft.train.options import TrainOptions
 from megatron_sft.train.output import OutputInPieces
+from megatron_sft.train.progress import Progress
 from megatron_sft.train.pure_bf16 import pure_bf16
 
 
@@ -39,27 +41,29 @@ class Learner:
     scheduler: OptimizerParamScheduler
     output: OutputInPieces | None
     """Logits and loss, on ranks that hold the last stage."""
+    progress: Progress
+    """Where this rank is."""
 
-    def accumulate(self, batch: StepBatch) -> list[Tensor]:
+    def accumulate(self, batch: StepBatch) -> list[RowLoss]:
         """Forward and backward over the rows; gradients end up reduced over all ranks.
 
         Returns:
-            Per row its share of the global batch's weighted sum (float32 scalars); empty on ranks that do not hold the
-            last stage.
+            One for each row; empty on ranks that do not hold the last stage.
         """
         for chunk in self.chunks:
             chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
-        outputs = get_forward_backward_func()(
-            forward_step_func=partial(_forward_step, self.output),
-            data_iterator=[iter(batch.rows) for _ in self.chunks],
-            model=self.chunks,
-            num_microbatches=len(batch.rows),
-            seq_length=batch.row_length,
-            micro_batch_size=1,
-            forward_only=False,
-        )
-        return [output["loss"] for output in outputs]
+        with self.progress.forward_backward():
+            losses: list[RowLoss] = get_forward_backward_func()(
+                forward_step_func=partial(_forward_step, self.output),
+                data_iterator=[self.progress.rows(batch.rows) for _ in self.chunks],
+                model=self.chunks,
+                num_microbatches=len(batch.rows),
+                seq_length=batch.row_length,
+                micro_batch_size=1,
+                forward_only=False,
+            )
+        return losses
 
     def gradient_norm(self) -> float:
         """Global L2 norm of the gradients, before clipping; the same on every rank."""
@@ -102,7 +106,8 @@ def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions
         for number, model in enumerate(models)
     ]
     # The loss is weighted over the global batch already: the token count must not divide the gradients again.
-    config.finalize_model_grads_func = _finalize_gradients
+    progress = Progress(device)
+    config.finalize_model_grads_func = partial(_finalize_gradients, progress)
     if ddp_config.overlap_grad_reduce:
         # Of several rows only the last one's backward pass sends gradients.
         no_syncs = [chunk.no_sync for chunk in chunks]
@@ -119,6 +124,7 @@ def build_learner(models: list[GPTModel], vocab_size: int, options: TrainOptions
         optimizer=optimizer,
         scheduler=_schedule(optimizer, options),
         output=OutputInPieces(last, vocab_size, options.loss_piece_tokens) if last.post_process else None,
+        progress=progress,
     )
 
 
@@ -162,7 +168,8 @@ def _schedule(optimizer: MegatronOptimizer, options: TrainOptions) -> OptimizerP
     )
 
 
-def _finalize_gradients(models: list[Any], num_tokens: Any = None, **kwargs: Any) -> None:
+def _finalize_gradients(progress: Progress, models: list[Any], num_tokens: Any = None, **kwargs: Any) -> None:
+    progress.reducing()
     finalize_model_grads(models, None, **kwargs)
 
 

@@ -5,6 +5,8 @@ logits as well would give padding a share of the probability: the loss would dif
 from one padded size to another. Here padding gets none.
 """
 
+from dataclasses import dataclass
+
 import megatron_sft.model.lean_megatron  # noqa: F401
 
 import torch
@@ -13,18 +15,44 @@ from megatron.core.tensor_parallel import vocab_parallel_cross_entropy
 from torch import Tensor
 
 
-def weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor, vocab_size: int) -> Tensor:
-    """Weighted sum of the negative log likelihoods, float32 scalar.
+@dataclass(frozen=True, kw_only=True)
+class RowLoss:
+    """What a row tells of its loss, apart from the gradient."""
+
+    share: Tensor
+    """float32 scalar: the row's part of the global batch's weighted sum."""
+    documents: Tensor
+    """float32[N] for each document of the row (padding at its end is one) the sum of the negative log likelihoods of
+    its trained tokens that lie on this rank, without weights."""
+
+
+def token_losses(logits: Tensor, labels: Tensor, vocab_size: int) -> Tensor:
+    """Negative log likelihoods, float32[1, T].
 
     Args:
         logits: [1, T, V / tp], this rank's part of the padded vocabulary.
         labels: int64[1, T].
-        weights: float32[1, T].
         vocab_size: entries of the vocabulary without padding.
     """
-    losses = vocab_parallel_cross_entropy(without_padding(logits, vocab_size).float(), labels)
-    total: Tensor = (losses.flatten() * weights.flatten()).sum()
-    return total
+    losses: Tensor = vocab_parallel_cross_entropy(without_padding(logits, vocab_size).float(), labels)
+    return losses
+
+
+def weighted_sum(losses: Tensor, weights: Tensor) -> Tensor:
+    """The scalar that is differentiated; losses and weights float32[1, T]."""
+    return (losses.flatten() * weights.flatten()).sum()
+
+
+def document_sums(losses: Tensor, weights: Tensor, lengths: Tensor) -> Tensor:
+    """Sums of the trained tokens' losses in each document, float32[N]; one document never touches another's sum.
+
+    Args:
+        losses: float32[P].
+        weights: float32[P]; above 0 where a token is trained.
+        lengths: int64[N] places of each document; together P.
+    """
+    trained = losses.where(weights > 0, 0.0)
+    return torch.segment_reduce(trained, "sum", lengths=lengths, unsafe=True)
 
 
 def without_padding(logits: Tensor, vocab_size: int) -> Tensor:

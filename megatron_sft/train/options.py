@@ -20,6 +20,7 @@ _AT_LEAST_1 = (
     "tensor_model_parallel_size",
     "pipeline_model_parallel_size",
     "context_parallel_size",
+    "profile_step_start",
 )
 
 
@@ -155,6 +156,28 @@ class TrainOptions:
     keep_checkpoints: int | None = None
     """Keep only so many of the newest checkpoints, and those of --save-iters; by default all."""
 
+    log_params_norm_interval: int = 10
+    """Report the norm of all weights every so many iterations; 0 for never. It takes a pass over the weights."""
+    peak_tflops: float | None = None
+    """Dense peak of one GPU in TFLOP/s, for MFU. Known GPUs need none."""
+    spike_window: int = 64
+    """Warn when the loss or the gradient norm stands out from so many iterations before; 0 for no warnings."""
+    spike_factor: float = 6.0
+    """Robust standard deviations above the median of the window (1.4826 x the median absolute deviation each)."""
+    profile: bool = False
+    """Write a trace of some iterations into the TensorBoard folder."""
+    profile_step_start: int = 10
+    """With --profile: first iteration of the trace, counted from 1."""
+    profile_step_end: int = 12
+    """With --profile: the iteration in front of which the trace ends."""
+    profile_ranks: str = "0"
+    """With --profile: ranks to trace, as a list: 0,8."""
+    wandb_project: str | None = None
+    """Send the figures to this project of Weights & Biases as well; WANDB_MODE=offline keeps them on disk, in
+    SAVE/wandb. Needs the extra `wandb`."""
+    wandb_name: str | None = None
+    """With --wandb-project: name of the run. Default: the name of the --save folder."""
+
     def __post_init__(self) -> None:
         """Check each value and the combinations that need no data."""
         if (self.init_from is None) == (self.model is None):
@@ -181,6 +204,7 @@ class TrainOptions:
             raise ConfigError("--recompute-modules has no effect without --recompute-granularity selective")
         self._check_precision()
         self._check_layout()
+        self._check_watching()
         self.weighting.check(self.global_batch_size)
         if self.loss_weighting != "reference" and (self.reference_ranks, self.reference_group_size) != (8, 4):
             raise ConfigError("--reference-ranks and --reference-group-size have no effect without reference weighting")
@@ -241,16 +265,47 @@ class TrainOptions:
                 f"{multiple}; {-(-self.seq_length // multiple) * multiple} is the next one"
             )
 
+    def _check_watching(self) -> None:
+        """What is logged, warned of and traced."""
+        for name in ("log_params_norm_interval", "spike_window"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must not be negative")
+        for name in ("peak_tflops", "spike_factor"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be above 0")
+        if self.spike_window == 0 and self.spike_factor != 6.0:
+            raise ConfigError("--spike-factor has no effect with --spike-window 0")
+        if self.wandb_name and not self.wandb_project:
+            raise ConfigError("--wandb-name has no effect without --wandb-project")
+        if not self.profile and (self.profile_step_start, self.profile_step_end, self.profile_ranks) != (10, 12, "0"):
+            raise ConfigError("--profile-step-start, --profile-step-end and --profile-ranks need --profile")
+        if self.profile and not self.profile_step_start < self.profile_step_end:
+            raise ConfigError(
+                f"--profile-step-end {self.profile_step_end}: must be above --profile-step-start "
+                f"{self.profile_step_start}"
+            )
+        if self.profile and self.profile_step_start > self.train_iters:
+            raise ConfigError(
+                f"--profile-step-start {self.profile_step_start}: lies beyond --train-iters {self.train_iters}"
+            )
+        self.listed_profile_ranks()
+
     def listed_save_iters(self) -> list[int]:
         """The numbers of `--save-iters`.
 
         Raises:
             ConfigError: for anything but numbers separated by commas.
         """
-        try:
-            return [int(part) for part in self.save_iters.split(",")] if self.save_iters.strip() else []
-        except ValueError as error:
-            raise ConfigError(f"--save-iters {self.save_iters!r}: expected numbers separated by commas") from error
+        return _numbers("--save-iters", self.save_iters)
+
+    def listed_profile_ranks(self) -> list[int]:
+        """The numbers of `--profile-ranks`.
+
+        Raises:
+            ConfigError: for anything but numbers separated by commas.
+        """
+        return _numbers("--profile-ranks", self.profile_ranks)
 
     def saves_at(self, iteration: int) -> bool:
         """Whether a checkpoint is due after this iteration (counted from 1)."""
@@ -298,6 +353,11 @@ class TrainOptions:
         return source
 
     @property
+    def tensorboard_folder(self) -> Path:
+        """Where TensorBoard's files go."""
+        return self.tensorboard_dir or self.save / "tensorboard"
+
+    @property
     def assets_folder(self) -> Path:
         """Folder with the tokenizer files."""
         return self.tokenizer or self.init_from or self.geometry_source.parent
@@ -305,3 +365,10 @@ class TrainOptions:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready values by option name."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text.strip() else []
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: expected numbers separated by commas") from error

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from megatron_sft.train.batch import Row
-from megatron_sft.train.loss import weighted_loss
+from megatron_sft.train.loss import RowLoss, document_sums, token_losses, weighted_sum
 
 
 class OutputInPieces:
@@ -29,12 +29,16 @@ class OutputInPieces:
         self._layer.forward = self._pass_on
         self._weight: Tensor | None = None
         self._vocab_size = vocab_size
+        self._cp_size = parallel_state.get_context_parallel_world_size()
         self._shares = parallel_state.get_tensor_model_parallel_world_size() if self._layer.sequence_parallel else 1
         # With sequence parallelism each rank adds its share to the piece.
         self._piece_tokens = max(1, piece_tokens // self._shares)
 
-    def loss(self, row: Row, hidden: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The row's share of the loss, in the form that Megatron-Core's schedules take; see `weighted_loss`.
+    def loss(self, row: Row, hidden: Tensor) -> tuple[Tensor, Tensor, RowLoss]:
+        """The row's share of the loss, in the form that Megatron-Core's schedules take.
+
+        Returns:
+            The sum to differentiate; a token count of 1, which the gradient reduction ignores; what is logged.
 
         Args:
             row: labels and weights of P places.
@@ -50,18 +54,19 @@ class OutputInPieces:
                 pieces.append(self._loss_of_piece(*piece))
             else:
                 pieces.append(checkpoint(self._loss_of_piece, *piece, use_reentrant=False, preserve_rng_state=False))
-        return weighted_total(pieces)
+        loss = torch.stack([share for share, _ in pieces]).sum()
+        # Each piece has its places of every share; side by side they are in the order of the row again.
+        losses = torch.cat([losses.view(self._shares, -1) for _, losses in pieces], dim=1).flatten()
+        lengths = row.cu_seqlens.diff().long() // self._cp_size
+        documents = document_sums(losses, row.loss_weights.flatten(), lengths)
+        count = torch.ones((), dtype=torch.int32, device=loss.device)
+        return loss, count, RowLoss(share=loss.detach(), documents=documents)
 
-    def _loss_of_piece(self, hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    def _loss_of_piece(self, hidden: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         logits, _ = self._compute_logits(hidden, weight=self._weight)
-        return weighted_loss(logits.transpose(0, 1), labels, weights, self._vocab_size)
+        losses = token_losses(logits.transpose(0, 1), labels, self._vocab_size)
+        return weighted_sum(losses, weights), losses.detach()
 
     def _pass_on(self, hidden: Tensor, weight: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
         self._weight = weight
         return hidden, None
-
-
-def weighted_total(pieces: list[Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Sum of the pieces to differentiate; a token count of 1, which the gradient reduction ignores; the loss to log."""
-    loss = torch.stack(pieces).sum()
-    return loss, torch.ones((), dtype=torch.int32, device=loss.device), {"loss": loss.detach()}

@@ -1,6 +1,7 @@
 """What a run checks and says before its first iteration."""
 
 import platform
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from megatron.core import parallel_state
 
 from megatron_sft import backends
+from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.data.order import SampleOrder
+from megatron_sft.data.sample_view import shows_colours
 from megatron_sft.data.shards import ShardReader
 from megatron_sft.errors import ConfigError
 from megatron_sft.model.device import Device
@@ -18,6 +21,9 @@ from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.train import precision
 from megatron_sft.train.chosen_backends import chosen_backends
 from megatron_sft.train.options import TrainOptions
+from megatron_sft.train.peaks import peak_tflops
+from megatron_sft.train.preview import describe_first_sample
+from megatron_sft.train.sources import sources_of
 
 _IDENTITY_OPTIONS = (
     "global_batch_size",
@@ -113,6 +119,8 @@ def describe(
         f"samples left out at its end; {options.train_iters} iterations are {epochs:.2f} epochs",
         "order": f"shuffled, seed {options.seed}" if options.shuffle else "file order",
         "saves": ", ".join(str(i) for i in range(1, options.train_iters + 1) if options.saves_at(i)),
+        "sources": _sources(reader),
+        "peak": _peak(options, device),
     }
     for name, value in lines.items():
         print(f"{name:>16}: {value}", flush=True)
@@ -122,6 +130,35 @@ def _recomputed(options: TrainOptions) -> str:
     if options.recompute_granularity == "selective":
         return {"core_attn": "core attention", "mlp": "feed-forward part"}[options.recompute_modules]
     return {"none": "nothing", "full": "whole layers"}[options.recompute_granularity]
+
+
+def show_first_sample(options: TrainOptions, reader: ShardReader, row_samples: list[int]) -> None:
+    """Print the first sample of the first packed row with its mask; an empty row has none."""
+    if row_samples:
+        tokenizer = ChatTokenizer(str(options.assets_folder))
+        lines = describe_first_sample(reader, row_samples, tokenizer, coloured=shows_colours(sys.stdout))
+        for name, line in zip(("first sample", "boundary", "end", ""), lines, strict=True):
+            print(f"{name:>16}{':' if name else ' '} {line}", flush=True)
+
+
+def peak(options: TrainOptions, device: Device) -> float | None:
+    """TFLOP/s that one device reaches at most; None where nobody knows."""
+    if options.peak_tflops is not None or device.is_cpu:
+        return options.peak_tflops
+    return peak_tflops(torch.cuda.get_device_name(device.torch_device), fp8=options.fp8_format != "none")
+
+
+def _peak(options: TrainOptions, device: Device) -> str:
+    value = peak(options, device)
+    if value is None:
+        name = "a CPU" if device.is_cpu else torch.cuda.get_device_name(device.torch_device)
+        return f"not known of {name}, so there is no MFU; --peak-tflops gives it"
+    return f"{value:g} TFLOP/s a device, by {'--peak-tflops' if options.peak_tflops else 'its name'}"
+
+
+def _sources(reader: ShardReader) -> str:
+    sources = sources_of(reader.manifest)
+    return f"{len(sources.names)}, each with a loss of its own" if sources else "one"
 
 
 def _layout(options: TrainOptions, dp: int) -> str:

@@ -19,8 +19,8 @@ from megatron_sft.planning.memory import (
     saved_per_token,
     stage_memory,
 )
+from tests.model.test_flops import megatron_args
 from tests.planning.published import QWEN3, TINY
-from tests.planning.test_flops import megatron_args
 
 QWEN3_8B = ModelGeometry.from_hf_config(QWEN3["qwen3-8b"][0])
 OPTIONS = MemoryOptions(precision="bf16", recompute="none", seq_length=20480, chunked_loss=True, sequence_parallel=True)

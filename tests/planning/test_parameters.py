@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from megatron_sft.model.geometry import ModelGeometry
+from megatron_sft.model.parameter_counts import num_parameters
 from megatron_sft.planning.known_models import geometry_of
 from megatron_sft.planning.layouts import Layout
 from megatron_sft.planning.memory import state_bytes
-from megatron_sft.planning.parameters import num_parameters, rank_parameters
+from megatron_sft.planning.parameters import rank_parameters
 from megatron_sft.planning.precisions import PRECISIONS
 from tests.planning.published import QWEN3, TINY
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from megatron_sft.model.flops import model_flops
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.planning.flops import model_flops
 from megatron_sft.planning.layouts import SplitRules
 from megatron_sft.planning.memory import GIB, MemoryOptions
 from megatron_sft.planning.search import Plan, Workload, search

@@ -63,6 +63,11 @@ def test_weights_sum_to_one_over_all_ranks_and_counts_are_global(tmp_path: Path)
     assert {(batch.num_tokens, batch.num_samples) for batch in batches} == {(30, 6)}
     assert sorted(i for batch in batches for row in batch.sample_indices for i in row) == list(range(6))
     assert len(batches[0].rows) == len(batches[1].rows)
+    assert all(batch.samples.tolist() == list(range(6)) for batch in batches)
+    # By hand: a sample of n tokens costs n + n^2 / (12 x 8).
+    costs = [sum(lengths[i] + lengths[i] ** 2 / 96 for row in batch.sample_indices for i in row) for batch in batches]
+    assert [batch.cost_imbalance for batch in batches] == pytest.approx([max(costs) / (sum(costs) / 2)] * 2)
+    assert max(costs) > min(costs)
     for batch in batches:
         for row, indices in zip(batch.rows, batch.sample_indices, strict=True):
             assert row.tokens[0, : row.num_real_tokens].tolist() == [

@@ -16,7 +16,7 @@ import sys, torch
 from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.gpt import initialize_model_parallel
 from megatron_sft.model.layout import ParallelLayout
-from megatron_sft.train.loss import weighted_loss
+from megatron_sft.train.loss import token_losses, weighted_sum
 
 VOCAB, PADDED, T = 13, 20, 6
 device = select_device("cpu")
@@ -29,7 +29,7 @@ with process_group(device), device.activate():
     width = PADDED // tp
     start = torch.distributed.get_rank() * width
     part = logits[..., start : start + width].clone().requires_grad_()
-    loss = weighted_loss(part, labels, weights, VOCAB)
+    loss = weighted_sum(token_losses(part, labels, VOCAB), weights)
     loss.backward()
 
     real = logits[..., :VOCAB].clone().requires_grad_()

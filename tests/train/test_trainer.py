@@ -45,6 +45,10 @@ def test_the_run_says_what_it_decided_and_records_every_figure(world, train, tmp
         "layout: tp 1 x pp 1 x cp 1 x dp 1",
         "order: file order",
         "saves: 1, 3",
+        "sources: one",
+        "peak: not known of a CPU, so there is no MFU; --peak-tflops gives it",
+        "first sample: sample ",
+        "ends the sample and is trained",
     ):
         assert line in result.stdout
     assert checkpoint_dir.list_complete(tmp_path) == [1, 3]

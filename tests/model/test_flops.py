@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from megatron_sft.model.flops import model_flops
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.planning.flops import model_flops
 from tests.planning.published import QWEN3, TINY
 
 

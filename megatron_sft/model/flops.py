@@ -9,7 +9,7 @@ vocabulary, n tokens of a document.
 from collections.abc import Iterable
 
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.planning.parameters import attention_width, layer_matrices
+from megatron_sft.model.parameter_counts import attention_width, layer_matrices
 
 
 def layer_per_token(geometry: ModelGeometry) -> int:
