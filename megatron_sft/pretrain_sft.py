@@ -33,6 +33,7 @@ from megatron_sft.train.learner import Learner, build_learner
 from megatron_sft.train.monitor import Monitor, SpikeRule
 from megatron_sft.train.options import TrainOptions
 from megatron_sft.train.profiling import profiling
+from megatron_sft.train.saving import Saver
 from megatron_sft.train.sources import sources_of
 from megatron_sft.train.trainer import Trainer
 from megatron_sft.train.wandb_run import WandbRun
@@ -94,7 +95,7 @@ def train(options: TrainOptions, device: Device, resolved: Resolved[TrainOptions
             options=options,
             learner=learner,
             batches=batches,
-            checkpoints=checkpoints,
+            saver=Saver(options, learner, checkpoints, is_first_rank=is_first),
             figures=make_figures(options, geometry, learner, batches),
             monitor=monitor,
         )

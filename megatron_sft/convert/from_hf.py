@@ -79,7 +79,7 @@ def _single_process_model(geometry: ModelGeometry, dtype: torch.dtype) -> Iterat
 def _save(model: Any, folder: Path) -> None:
     from megatron.core import parallel_state
 
-    from megatron_sft.model.sharded_save import save_sharded
+    from megatron_sft.model.sharded_save import ShardedSave
 
     metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
-    save_sharded(model.sharded_state_dict(metadata=metadata), folder)
+    ShardedSave(model.sharded_state_dict(metadata=metadata), folder).finish()

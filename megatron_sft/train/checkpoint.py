@@ -19,12 +19,35 @@ from megatron.core.optimizer import MegatronOptimizer
 
 from megatron_sft.errors import CheckpointError
 from megatron_sft.model import checkpoint_dir
-from megatron_sft.model.sharded_save import save_sharded
+from megatron_sft.model.sharded_save import ShardedSave
 from megatron_sft.train.learner import Learner
 
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
 """Optimizer tensors in the model's shapes: the only sharding that another tp or pp can read. Handed over as a copy:
 Megatron-Core adds process groups to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingCheckpoint:
+    """A checkpoint that is being written."""
+
+    iteration: int
+    folder: Path
+    files: ShardedSave
+    run_state: dict[str, Any]
+    hf_assets: Path
+
+    def is_written(self) -> bool:
+        """Whether this rank's part is on disk. Until `finish` the checkpoint does not count."""
+        return self.files.is_written()
+
+    def finish(self) -> Path:
+        """Wait for all ranks, then make it count: the marker is written last. Collective; returns the final folder."""
+        self.files.finish()
+        if _is_first_rank():
+            checkpoint_dir.finish(self.folder, self.run_state, self.hf_assets)
+        torch.distributed.barrier()
+        return checkpoint_dir.iteration_dir(self.folder.parent, self.iteration)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +63,24 @@ class CheckpointStore:
     description: dict[str, Any]
     """Further facts for `run_state.json`; not compared."""
 
-    def write(self, learner: Learner, iteration: int, consumed_samples: int) -> Path:
-        """Write the checkpoint of `iteration`; it counts once the marker is on disk. Returns its folder."""
-        folder = checkpoint_dir.iteration_dir(self.save, iteration)
-        folder = folder.with_name(folder.name + checkpoint_dir.INCOMPLETE_SUFFIX)
+    def begin(self, learner: Learner, iteration: int, consumed_samples: int) -> "PendingCheckpoint":
+        """Begin to write the checkpoint of `iteration`. The learner may go on as soon as this returns."""
         if _is_first_rank():
             checkpoint_dir.incomplete_dir(self.save, iteration)
         torch.distributed.barrier()
+        folder = checkpoint_dir.iteration_dir(self.save, iteration)
+        folder = folder.with_name(folder.name + checkpoint_dir.INCOMPLETE_SUFFIX)
+        run_state = {
+            "iteration": iteration,
+            "consumed_samples": consumed_samples,
+            "identity": self.identity,
+            **self.description,
+        }
         with learner.whole_weights():
-            save_sharded(_state(learner, is_loading=False), folder)
-        torch.distributed.barrier()
-        if _is_first_rank():
-            run_state = {
-                "iteration": iteration,
-                "consumed_samples": consumed_samples,
-                "identity": self.identity,
-                **self.description,
-            }
-            folder = checkpoint_dir.finish(folder, run_state, self.hf_assets)
-        torch.distributed.barrier()
-        return checkpoint_dir.iteration_dir(self.save, iteration)
+            files = ShardedSave(_state(learner, is_loading=False), folder)
+        return PendingCheckpoint(
+            iteration=iteration, folder=folder, files=files, run_state=run_state, hf_assets=self.hf_assets
+        )
 
     def restore(self, learner: Learner) -> int:
         """Load the newest checkpoint that is complete and whole, if there is one; returns its iteration, or 0.

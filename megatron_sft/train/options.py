@@ -153,6 +153,8 @@ class TrainOptions:
     """Iterations to save at, as a list: 10,20,40. The last iteration is always saved."""
     save_interval: int | None = None
     """Save every so many iterations as well."""
+    async_save: bool | None = None
+    """Copy a checkpoint to the host's memory and write it while training goes on. Default: on GPUs."""
     keep_checkpoints: int | None = None
     """Keep only so many of the newest checkpoints, and those of --save-iters; by default all."""
 

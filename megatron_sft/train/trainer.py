@@ -13,7 +13,6 @@ from megatron.core import parallel_state
 
 from megatron_sft.errors import Interrupted, NonFiniteError
 from megatron_sft.train.batch import BatchBuilder, StepBatch
-from megatron_sft.train.checkpoint import CheckpointStore
 from megatron_sft.train.figures import Figures, StepOutcome
 from megatron_sft.train.learner import Learner
 from megatron_sft.train.loss import RowLoss
@@ -21,6 +20,7 @@ from megatron_sft.train.monitor import Monitor
 from megatron_sft.train.non_finite import describe_non_finite
 from megatron_sft.train.options import TrainOptions
 from megatron_sft.train.progress import CHECKING, DATA_WAIT, FIGURES, SAVING, UPDATING
+from megatron_sft.train.saving import Saver
 from megatron_sft.train.stop_signal import StopSignal
 
 
@@ -31,7 +31,7 @@ class Trainer:
     options: TrainOptions
     learner: Learner
     batches: BatchBuilder
-    checkpoints: CheckpointStore
+    saver: Saver
     figures: Figures
     monitor: Monitor | None
     """On rank 0 only."""
@@ -51,12 +51,13 @@ class Trainer:
                 outcome, is_stopping = self._step(iteration, batch, data_wait_s, stop)
                 self._record(outcome, started)
                 if self.options.saves_at(iteration) or is_stopping:
-                    with self.learner.progress.phase(SAVING):
-                        self._save(iteration)
+                    self._save(iteration)
                 if is_stopping and iteration < self.options.train_iters:
+                    self._finish_save()
                     raise Interrupted(f"SIGTERM: saved iteration {iteration}; the same command goes on from there")
                 after_each()
                 started = time.perf_counter()
+            self._finish_save()
 
     def _batches(self, first_iteration: int) -> Iterator[tuple[int, StepBatch, float]]:
         """Iterations with their batches and the seconds waited; the next batch is built while one is trained."""
@@ -80,14 +81,18 @@ class Trainer:
         lr = self.learner.learning_rate()
         losses = self.learner.accumulate(batch.to(self.learner.device.torch_device))
         with self.learner.progress.phase(CHECKING):
-            weighted_sum, num_stopping = self._over_all_ranks(losses, stop.received)
+            weighted_sum, num_stopping, num_writing = self._over_all_ranks(losses, stop.received)
             loss = weighted_sum / batch.loss_weight
             grad_norm = self.learner.gradient_norm()
             if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                self._finish_save()
                 raise NonFiniteError(describe_non_finite(iteration, batch, losses, loss, grad_norm))
         with self.learner.progress.phase(UPDATING):
             self.learner.update(batch.num_samples)
             self.learner.device.synchronize()
+        if num_writing == 0:
+            # A checkpoint that was being written in the background is on all disks.
+            self._finish_save()
         outcome = StepOutcome(
             iteration=iteration,
             batch=batch,
@@ -99,17 +104,19 @@ class Trainer:
         )
         return outcome, num_stopping > 0
 
-    def _over_all_ranks(self, losses: list[RowLoss], is_stopping: bool) -> tuple[float, float]:
-        """Sum of the rows' shares of the loss, and how many ranks were told to stop.
+    def _over_all_ranks(self, losses: list[RowLoss], is_stopping: bool) -> tuple[float, float, float]:
+        """Sum of the rows' shares of the loss, how many ranks were told to stop, and how many still write a checkpoint.
 
         Tensor-parallel ranks hold the same losses, so one of them counts.
         """
-        totals = torch.zeros(2, dtype=torch.float32, device=self.learner.device.torch_device)
+        totals = torch.zeros(3, dtype=torch.float32, device=self.learner.device.torch_device)
         if losses and parallel_state.get_tensor_model_parallel_rank() == 0:
             totals[0] = torch.stack([row.share for row in losses]).sum()
         totals[1] = float(is_stopping)
+        totals[2] = float(self.saver.is_writing())
         torch.distributed.all_reduce(totals)
-        return float(totals[0]), float(totals[1])
+        weighted_sum, num_stopping, num_writing = totals.tolist()
+        return weighted_sum, num_stopping, num_writing
 
     def _record(self, outcome: StepOutcome, started: float) -> None:
         with self.learner.progress.phase(FIGURES):
@@ -120,13 +127,13 @@ class Trainer:
                 self.monitor.record(record, train_iters=self.options.train_iters, samples=samples)
 
     def _save(self, iteration: int) -> None:
-        started = time.perf_counter()
-        folder = self.checkpoints.write(self.learner, iteration, iteration * self.options.global_batch_size)
-        if self.monitor:
-            self.monitor.flush()
-            print(f"saved {folder} in {time.perf_counter() - started:.1f} s", flush=True)
-        if self.options.keep_checkpoints is not None:
-            protected = {*self.options.listed_save_iters(), iteration}
-            deleted = self.checkpoints.prune(self.options.keep_checkpoints, protected)
-            if deleted:
-                print(f"deleted the checkpoints of iterations {deleted} (--keep-checkpoints)", flush=True)
+        with self.learner.progress.phase(SAVING):
+            if self.monitor:
+                self.monitor.flush()
+            self.saver.save(iteration)
+
+    def _finish_save(self) -> None:
+        """Complete the checkpoint that is being written, if there is one."""
+        if self.saver.has_pending:
+            with self.learner.progress.phase(SAVING):
+                self.saver.finish()

@@ -82,10 +82,11 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_was(world, tra
     options += ["--lr-warmup-iters", "2"]
     train(tmp_path / "whole", *options, num_processes=2)
     save = tmp_path / "killed"
-    command = trainer_command(world, save, *options, num_processes=2)
     moments = random.Random(0)
     interrupted_saves = 0
-    for _ in range(num_kills):
+    for attempt in range(num_kills):
+        # Written at once and in the background by turns.
+        command = trainer_command(world, save, *options, "--async-save", str(attempt % 2 == 0), num_processes=2)
         done = checkpoint_dir.list_complete(save)[-1:] or [0]
         kill_after(command, save, done[0] + 1, moments.uniform(0, 1.5))
         interrupted_saves += len(checkpoint_dir.list_incomplete(save))
