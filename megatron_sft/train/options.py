@@ -145,7 +145,8 @@ class TrainOptions:
     attention_backend: Literal["auto", "flash", "fused", "unfused"] = "auto"
     """Which of TransformerEngine's attentions; auto lets it choose."""
     distributed_timeout_minutes: float = 10.0
-    """A rank that waits longer for another one gives up, and with it the run."""
+    """A rank that waits longer for another one gives up, and with it the run; a little earlier it says where all ranks
+    are. With several processes no phase of an iteration (a row, a save) may take longer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU when torch sees one."""
 
