@@ -219,7 +219,7 @@ def plan_rows(
     """Pack one global batch and deal its rows: those of rank 0 come first, each rank has the same number.
 
     The cost of a row is the sum of `linear_cost * n + n * n` over its samples' lengths n. Returns `order`, `row_starts`
-    and the length of the rows, which is a multiple of `multiple`, or `seq_length`.
+    and the tokens of the longest row, rounded up to a multiple of `multiple` or to `seq_length`.
 
     Raises:
         NativeError: for a length below 1 or above `seq_length`.

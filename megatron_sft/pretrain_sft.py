@@ -122,6 +122,7 @@ def make_batches(
         dp_size=dp_size,
         cost=RowCost(hidden_size=geometry.hidden_size),
         length_multiple=_length_multiple(options, device),
+        equal_lengths=options.layout.needs_equal_rows,
         weighting=options.weighting,
         layout=options.layout,
         cp_rank=context_parallel_rank(),

@@ -78,13 +78,18 @@ class RowPlan:
     """`ranks[r][k]` is row k of data-parallel rank r: positions of its samples in the batch, ascending. Every rank has
     the same number of rows, costliest first (in each of `rows_multiple` equal parts); a row may be empty. Every sample
     is in exactly one row."""
-    row_length: int
-    """Tokens that every row is padded to."""
+    row_lengths: list[list[int]]
+    """`row_lengths[r][k]`: tokens of that row, its padding included."""
 
     @property
     def num_rows(self) -> int:
         """Rows of all ranks."""
         return sum(len(rows) for rows in self.ranks)
+
+    @property
+    def num_places(self) -> int:
+        """Tokens of all rows, padding included: what is computed."""
+        return sum(length for lengths in self.row_lengths for length in lengths)
 
 
 def plan_rows(
@@ -95,10 +100,11 @@ def plan_rows(
     *,
     rows_multiple: int = 1,
     length_multiple: int = 1,
+    equal_lengths: bool = False,
 ) -> RowPlan:
     """Pack the samples of one iteration into rows and deal the rows to ranks.
 
-    There are as few rows as `seq_length` allows, and they are as short as so many rows can be.
+    There are as few rows as `seq_length` allows, and the longest is as short as so many rows can be.
 
     Args:
         lengths: tokens of each sample of the iteration, integers from 1 to `seq_length`.
@@ -106,20 +112,27 @@ def plan_rows(
         dp_size: data-parallel ranks.
         cost: estimate of a row's time.
         rows_multiple: each rank gets a multiple of so many rows.
-        length_multiple: the row length is a multiple of so many tokens, or `seq_length`.
+        length_multiple: each row is padded to a multiple of so many tokens, or to `seq_length`.
+        equal_lengths: pad all rows to the length of the longest.
 
     Raises:
         DataError: for a length that no row can hold, or below 1; names the sample.
     """
     # With every part of a rank counted as a rank, all of them get the same number of rows.
     num_parts = dp_size * rows_multiple
-    order, row_starts, row_length = _native.plan_rows(
-        _as_lengths(lengths), seq_length, length_multiple, num_parts, cost.linear
-    )
+    samples = _as_lengths(lengths)
+    order, row_starts, longest = _native.plan_rows(samples, seq_length, length_multiple, num_parts, cost.linear)
     rows = [row.tolist() for row in np.split(order, row_starts[1:-1])] if len(row_starts) > 1 else []
     per_rank = len(rows) // dp_size
     ranks = [rows[rank * per_rank : (rank + 1) * per_rank] for rank in range(dp_size)]
-    return RowPlan(ranks=ranks, row_length=row_length)
+
+    def padded(row: list[int]) -> int:
+        # An empty row has a place too, as nothing can be computed on none.
+        num_multiples = max(1, -(-int(samples[row].sum()) // length_multiple))
+        return min(num_multiples * length_multiple, seq_length)
+
+    lengths_of = [[longest if equal_lengths else padded(row) for row in rank] for rank in ranks]
+    return RowPlan(ranks=ranks, row_lengths=lengths_of)
 
 
 def _as_lengths(lengths: ArrayLike) -> NDArray[np.int32] | NDArray[np.int64]:

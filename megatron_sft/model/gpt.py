@@ -126,6 +126,10 @@ def transformer_config(
         "overlap_p2p_comm": layout.virtual_stages > 1,
         "batch_p2p_comm": layout.virtual_stages == 1,
         "sequence_parallel": layout.sequence_parallel,
+        # Pipeline stages tell each other how long a row is, where rows differ.
+        "variable_seq_lengths": layout.pipeline_model_parallel_size > 1 and not layout.needs_equal_rows,
+        # Unused without experts, but its default is refused together with variable lengths.
+        "moe_token_dispatcher_type": "alltoall",
         # The loss carries its weights; nothing may divide gradients by micro-batches or ranks.
         "calculate_per_token_loss": True,
         "use_cpu_initialization": device.is_cpu,

@@ -50,6 +50,11 @@ class ParallelLayout:
         return math.lcm(self.row_multiple, 128, 16 * self.context_parallel_size * tokens_split)
 
     @property
+    def needs_equal_rows(self) -> bool:
+        """Megatron-Core's interleaved schedule knows no rows of different lengths within an iteration."""
+        return self.virtual_stages > 1
+
+    @property
     def rows_per_rank_multiple(self) -> int:
         """The interleaved schedule takes micro-batches in groups of one for each pipeline rank."""
         return self.pipeline_model_parallel_size if self.virtual_stages > 1 else 1

@@ -41,6 +41,7 @@ def rank_load(
     hidden_size: int,
     rows_multiple: int = 1,
     length_multiple: int = 1,
+    equal_lengths: bool = False,
 ) -> RankLoad:
     """Plan an iteration as the trainer does and return the costliest rank's part.
 
@@ -51,14 +52,26 @@ def rank_load(
         hidden_size: of the model; it weighs attention against the rest when rows are dealt to ranks.
         rows_multiple: the interleaved pipeline takes rows in groups of so many.
         length_multiple: rows have a multiple of so many tokens.
+        equal_lengths: all rows have the length of the longest, as the interleaved pipeline needs it.
 
     Raises:
         DataError: when a sample does not fit into a row.
     """
     cost = RowCost(hidden_size=hidden_size)
-    plan = plan_rows(lengths, seq_length, dp, cost, rows_multiple=rows_multiple, length_multiple=length_multiple)
-    ranks = [tuple(_row([lengths[i] for i in row], plan.row_length) for row in rows) for rows in plan.ranks]
-    slowest = max(ranks, key=lambda rows: sum(row.squares for row in rows))
+    plan = plan_rows(
+        lengths,
+        seq_length,
+        dp,
+        cost,
+        rows_multiple=rows_multiple,
+        length_multiple=length_multiple,
+        equal_lengths=equal_lengths,
+    )
+    ranks = [
+        tuple(_row([lengths[i] for i in row], length) for row, length in zip(rows, row_lengths, strict=True))
+        for rows, row_lengths in zip(plan.ranks, plan.row_lengths, strict=True)
+    ]
+    slowest = max(ranks, key=lambda rows: sum(cost.linear * row.tokens + row.squares for row in rows))
     return RankLoad(rows=slowest)
 
 

@@ -88,10 +88,12 @@ def search(
     geometry = workload.geometry
 
     @cache
-    def loads(dp: int, rows_multiple: int, length_multiple: int) -> tuple[RankLoad, ...]:
+    def loads(dp: int, rows_multiple: int, length_multiple: int, equal_lengths: bool) -> tuple[RankLoad, ...]:
         row = {"seq_length": rules.seq_length, "dp": dp, "hidden_size": geometry.hidden_size}
         multiples = {"rows_multiple": rows_multiple, "length_multiple": length_multiple}
-        return tuple(rank_load(lengths, **multiples, **row) for lengths in workload.batches)
+        return tuple(
+            rank_load(lengths, equal_lengths=equal_lengths, **multiples, **row) for lengths in workload.batches
+        )
 
     refused: dict[str, list[Layout]] = {}
     estimates = []
@@ -103,7 +105,8 @@ def search(
             refused.setdefault(reason, []).append(layout)
             continue
         parallel = layout.parallel(rules.sequence_parallel)
-        rank_loads = loads(layout.dp, parallel.rows_per_rank_multiple, parallel.row_multiple_on_gpus)
+        needs = (parallel.rows_per_rank_multiple, parallel.row_multiple_on_gpus, parallel.needs_equal_rows)
+        rank_loads = loads(layout.dp, *needs)
         estimates += [_estimate(workload, cluster, layout, rank_loads, how) for how in workload.recomputes]
     # Of equally fast ones, the one with fewer parts comes first.
     estimates.sort(key=lambda e: (e.seconds, e.memory.total, e.layout))

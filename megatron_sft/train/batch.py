@@ -75,10 +75,10 @@ class StepBatch:
     """Trained tokens of the global batch."""
     loss_weight: float
     """Sum of all weights of the global batch: the denominator of the loss that is reported."""
-    row_length: int
-    """Tokens of each row of all ranks, padding included."""
-    fill: float
-    """Real tokens of the global batch / (rows of all ranks x row_length)."""
+    longest_row: int
+    """Places of the longest row of this data-parallel rank."""
+    num_places: int
+    """Tokens of all rows of all ranks, padding included: what is computed."""
     samples: NDArray[np.int64]
     """int64[num_samples] samples of the global batch, in its order."""
     cost_imbalance: float
@@ -106,7 +106,9 @@ class BatchBuilder:
     cost: RowCost
     """Estimate of a row's time, for balance."""
     length_multiple: int = 1
-    """Rows have a multiple of so many tokens, or `seq_length`; with `seq_length` all rows have this one length."""
+    """Rows have a multiple of so many tokens, or `seq_length`."""
+    equal_lengths: bool = False
+    """All rows of an iteration have the length of the longest."""
     weighting: LossWeighting = field(default_factory=LossWeighting)
     """What each trained token counts."""
     layout: ParallelLayout = field(default_factory=ParallelLayout)
@@ -130,20 +132,24 @@ class BatchBuilder:
             self.cost,
             rows_multiple=self.layout.rows_per_rank_multiple,
             length_multiple=math.lcm(self.length_multiple, self.layout.row_multiple),
+            equal_lengths=self.equal_lengths,
         )
-        rows = plan.ranks[self.dp_rank]
+        rows, row_lengths = plan.ranks[self.dp_rank], plan.row_lengths[self.dp_rank]
         trained_tokens = self.reader.trained_tokens[indices]
         weights = self.weighting.weights(trained_tokens)
         num_tokens = int(lengths.sum())
         return StepBatch(
-            rows=[self._row(indices[row], weights.per_token[row], plan.row_length) for row in rows],
+            rows=[
+                self._row(indices[row], weights.per_token[row], length)
+                for row, length in zip(rows, row_lengths, strict=True)
+            ],
             sample_indices=[indices[row].tolist() for row in rows],
             num_samples=len(indices),
             num_tokens=num_tokens,
             trained_tokens=int(trained_tokens.sum()),
             loss_weight=weights.total,
-            row_length=plan.row_length,
-            fill=num_tokens / (plan.num_rows * plan.row_length),
+            longest_row=max(row_lengths),
+            num_places=plan.num_places,
             samples=indices,
             cost_imbalance=self._cost_imbalance(lengths, plan.ranks),
         )

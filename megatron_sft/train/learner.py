@@ -59,7 +59,7 @@ class Learner:
                 data_iterator=[self.progress.rows(batch.rows) for _ in self.chunks],
                 model=self.chunks,
                 num_microbatches=len(batch.rows),
-                seq_length=batch.row_length,
+                seq_length=batch.longest_row,
                 micro_batch_size=1,
                 forward_only=False,
             )

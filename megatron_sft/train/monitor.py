@@ -43,10 +43,10 @@ class StepRecord:
     """Samples of the global batch."""
     num_rows: int
     """Rows of the global batch, over all data-parallel ranks."""
-    row_length: int
-    """Tokens of each row, padding included."""
+    num_places: int
+    """Tokens of these rows, padding included: what is computed."""
     fill: float
-    """Real tokens / (rows x row_length): the share of what is computed that is not padding."""
+    """Real tokens / num_places: the share of what is computed that is not padding."""
     consumed_samples: int
     """Samples trained since the start, this iteration included."""
     epoch: float

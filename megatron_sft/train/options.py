@@ -59,8 +59,8 @@ class TrainOptions:
     seq_length: int
     """Capacity of a packed row, tokens. Changes speed and memory, not the loss."""
     constant_row_length: bool = False
-    """Pad all rows to --seq-length. By default the rows of an iteration have the least length that its samples need, so
-    hardly anything is computed in vain."""
+    """Pad all rows to --seq-length. By default each is as long as its samples need, so hardly anything is computed in
+    vain."""
     train_iters: int
     """Iterations (optimizer steps) in all."""
     loss_weighting: Literal["token-mean", "sample-mean", "reference"] = "token-mean"

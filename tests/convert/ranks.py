@@ -36,7 +36,7 @@ from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
 from megatron_sft.model.layout import ParallelLayout
-from megatron_sft.train.loss import weighted_loss
+from megatron_sft.train.loss import token_losses
 from tests.convert.reference import Reference
 
 TOLERANCE = 1e-5
@@ -110,7 +110,7 @@ def compare_logits(model: Any, reference: Reference) -> None:
 def compare_gradients(model: Any, expected: Any, reference: Reference, geometry: ModelGeometry) -> None:
     """Of the summed loss of all documents; `expected` has them as its parameters, zeros in the padded vocabulary."""
     labels, weights = reference.labels_and_weights()
-    loss = weighted_loss(forward(model, reference), labels[None], weights[None], geometry.vocab_size)
+    loss = (token_losses(forward(model, reference), labels[None], geometry.vocab_size)[0] * weights).sum()
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     for name, wanted in expected.named_parameters():

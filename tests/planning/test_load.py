@@ -11,8 +11,10 @@ from tests.data.shard_folder import write_folder
 
 def test_one_rank_has_all_rows_and_padding_is_a_document() -> None:
     load = rank_load([6, 4, 3, 3], seq_length=10, dp=1, hidden_size=64)
-    assert sorted(row.squares for row in load.rows) == [16 + 9 + 4, 36 + 9]
-    assert {row.tokens for row in load.rows} == {9}, "no shorter rows hold them"
+    assert sorted(row.squares for row in load.rows) == [16 + 9, 36 + 9]
+    assert {row.tokens for row in load.rows} == {7, 9}
+    equal = rank_load([6, 4, 3, 3], seq_length=10, dp=1, hidden_size=64, equal_lengths=True)
+    assert {row.tokens for row in equal.rows} == {9}, "no shorter rows hold them"
     whole = rank_load([6, 4, 3, 3], seq_length=10, dp=1, hidden_size=64, length_multiple=10)
     assert {row.tokens for row in whole.rows} == {10}
 
@@ -26,12 +28,13 @@ def test_rows_fill_up_to_a_multiple() -> None:
     full = RowLoad(tokens=10, squares=100)
     three = rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64)
     assert three == RankLoad(rows=(full,) * 3)
-    # The fourth row is empty: its padding is one document.
-    assert rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64, rows_multiple=2).rows == (full,) * 4
+    # The fourth row is empty: its padding is one document, and all rows are equally long.
+    four = {"rows_multiple": 2, "equal_lengths": True}
+    assert rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64, **four).rows == (full,) * 4
     assert rank_load([10, 10, 10], seq_length=10, dp=1, hidden_size=64, rows_multiple=3) == three
     # Samples spread over the rows that there are anyway, as the trainer's do.
     spread = rank_load([6, 3], seq_length=10, dp=1, hidden_size=64, rows_multiple=2).rows
-    assert sorted(row.squares for row in spread) == [9 + 9, 36]
+    assert sorted(row.squares for row in spread) == [9, 36]
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(8600, 0.6), (6400, 0.8), (15000, 0.7), (100, 0.0), (20480, 0.6)])

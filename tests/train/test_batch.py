@@ -79,15 +79,19 @@ def test_weights_sum_to_one_over_all_ranks_and_counts_are_global(tmp_path: Path)
 def test_rows_are_as_short_as_the_multiple_allows(tmp_path: Path, multiple: int, length: int):
     batch = builder(tmp_path / "shards", [3], length_multiple=multiple).build(0)
     assert batch.rows[0].tokens.shape == (1, length)
-    assert batch.row_length == length
-    assert batch.fill == 3 / length
+    assert (batch.longest_row, batch.num_places) == (length, length)
 
 
-def test_all_rows_of_all_ranks_have_one_length(tmp_path: Path):
-    batches = [builder(tmp_path / "shards", (8, 7, 5, 4, 3, 3), rank, 2).build(0) for rank in range(2)]
-    assert {row.tokens.shape for batch in batches for row in batch.rows} == {(1, 8)}
-    # 30 tokens do not go into two rows of 8 for each of two ranks without padding.
-    assert {batch.fill for batch in batches} == {30 / 32}
+@pytest.mark.parametrize("equal_lengths", [False, True])
+def test_rows_have_lengths_of_their_own_or_the_longest_ones(tmp_path: Path, equal_lengths: bool):
+    lengths = (8, 7, 5, 4, 3, 3)
+    batches = [
+        builder(tmp_path / "shards", lengths, rank, 2, equal_lengths=equal_lengths).build(0) for rank in range(2)
+    ]
+    rows = [row for batch in batches for row in batch.rows]
+    assert sorted(row.num_real_tokens for row in rows) == [7, 7, 8, 8]
+    assert sorted(row.tokens.shape[1] for row in rows) == ([8] * 4 if equal_lengths else [7, 7, 8, 8])
+    assert {batch.num_places for batch in batches} == {32 if equal_lengths else 30}
 
 
 def test_a_sample_longer_than_a_row_is_an_error(tmp_path: Path):

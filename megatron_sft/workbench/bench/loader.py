@@ -82,8 +82,8 @@ def measure(config: BenchLoaderConfig, folder: Path) -> None:
         indices = order.batch(iteration)
         plan = plan_rows(reader.lengths[indices], config.seq_length, config.dp_size, cost, length_multiple=128)
         planned = time.perf_counter()
-        for row in plan.ranks[0]:
-            filled += len(reader.fill_row(indices[row], plan.row_length, 1.0).tokens)
+        for row, length in zip(plan.ranks[0], plan.row_lengths[0], strict=True):
+            filled += len(reader.fill_row(indices[row], length, 1.0).tokens)
         plan_s += planned - started
         fill_s += time.perf_counter() - planned
     _line(f"plan an iteration of {config.global_batch_size} samples", plan_s / config.num_iterations)

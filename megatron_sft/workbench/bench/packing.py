@@ -113,15 +113,15 @@ def measure_plans(config: BenchPackingConfig, lengths: NDArray[np.int64]) -> Non
     print(
         f"\n{len(batches)} batches of {config.batch_size} as the trainer plans them, hidden size {config.hidden_size}"
     )
-    print(f"{'ranks':>16}{'rows a rank':>13}{'row length':>15}{'real':>9}{'largest / mean cost':>22}{'cpu-ms':>8}")
+    print(f"{'ranks':>16}{'rows a rank':>13}{'row lengths':>15}{'real':>9}{'largest / mean cost':>22}{'cpu-ms':>8}")
     padded = len(lengths[: batches.size]) * config.padded_length
     print(f"{'every sample padded to ' + format(config.padded_length, ','):<44}{batches.sum() / padded:>9.2%}")
     for dp_size in config.dp_sizes:
         start = time.process_time()
         plans = [plan_rows(batch, config.seq_length, dp_size, cost, length_multiple=128) for batch in batches]
         milliseconds = (time.process_time() - start) / len(batches) * 1e3
-        row_lengths = [plan.row_length for plan in plans]
-        computed = sum(plan.num_rows * plan.row_length for plan in plans)
+        row_lengths = [length for plan in plans for lengths in plan.row_lengths for length in lengths]
+        computed = sum(plan.num_places for plan in plans)
         totals = [
             [sum(cost(batch[row].tolist()) for row in rank) for rank in plan.ranks]
             for plan, batch in zip(plans, batches, strict=True)

@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 
 use crate::errors::to_python;
 
+/// `order`, `row_starts` and the length of the longest row.
+type Plan<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, i64);
 type Arrays<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
 
 /// Lengths of samples as either type that numpy arrays of them have; they must be contiguous.
@@ -39,7 +41,7 @@ pub(crate) fn pack_rows<'py>(
 }
 
 /// Packs one global batch and deals its rows to ranks; returns `order` and `row_starts`, rank after rank, and the
-/// length of the rows.
+/// length of the longest row, rounded up.
 #[pyfunction]
 pub(crate) fn plan_rows<'py>(
     py: Python<'py>,
@@ -48,7 +50,7 @@ pub(crate) fn plan_rows<'py>(
     multiple: i64,
     dp_size: usize,
     linear_cost: u32,
-) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, i64)> {
+) -> PyResult<Plan<'py>> {
     let cost = RowCost { linear: linear_cost };
     let plan = match &lengths {
         Lengths::Int32(array) => {

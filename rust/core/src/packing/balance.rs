@@ -5,6 +5,8 @@ use std::collections::BinaryHeap;
 
 use super::RowCost;
 
+/// Up to so many rows a rank, samples are dealt as well as rows.
+const MAX_ROWS_DEALT: usize = 8;
 /// Exchanges of rows between ranks, after which the totals are taken as they are.
 const MAX_EXCHANGES: usize = 1000;
 
@@ -113,6 +115,47 @@ impl Batch<'_> {
                 samples
             })
             .collect()
+    }
+
+    /// Deals the samples themselves, costliest first, each to the rank with the least so far that can still pack what it
+    /// has into `rows_per_rank` rows; then the rows of each rank. None when some sample finds no rank.
+    pub(super) fn deal_samples(&self, num_ranks: usize, rows_per_rank: usize) -> Option<Vec<Vec<u32>>> {
+        if rows_per_rank == 0 || rows_per_rank > MAX_ROWS_DEALT {
+            return None;
+        }
+        let mut rows: Vec<Vec<Vec<u32>>> = vec![vec![Vec::new(); rows_per_rank]; num_ranks];
+        let mut rooms = vec![vec![self.capacity; rows_per_rank]; num_ranks];
+        let mut by_cost: BinaryHeap<Reverse<(u64, usize)>> = (0..num_ranks).map(|rank| Reverse((0, rank))).collect();
+        let mut too_full = Vec::new();
+        for position in self.sorted {
+            let length = self.length(*position);
+            let (cost, rank, row) = loop {
+                let Reverse((cost, rank)) = by_cost.pop()?;
+                // The fullest row with room: what stays open is open for longer samples.
+                let row = (0..rows_per_rank)
+                    .filter(|row| rooms[rank][*row] >= length)
+                    .min_by_key(|row| (rooms[rank][*row], *row));
+                match row {
+                    Some(row) => break (cost, rank, row),
+                    None => too_full.push(Reverse((cost, rank))),
+                }
+            };
+            rows[rank][row].push(*position);
+            rooms[rank][row] -= length;
+            by_cost.extend(too_full.drain(..));
+            by_cost.push(Reverse((cost + self.cost.of(length), rank)));
+        }
+        for rank in &mut rows {
+            rank.sort_by_key(|row| Reverse(self.cost_of(row)));
+            rank.iter_mut().for_each(|row| row.sort_unstable());
+        }
+        Some(rows.concat())
+    }
+
+    /// Total cost of the costliest rank.
+    pub(super) fn largest_cost(&self, rows: &[Vec<u32>], num_ranks: usize) -> u64 {
+        let per_rank = (rows.len() / num_ranks).max(1);
+        rows.chunks(per_rank).map(|rank| rank.iter().map(|row| self.cost_of(row)).sum()).max().unwrap_or(0)
     }
 
     fn length(&self, position: u32) -> u32 {

@@ -75,15 +75,16 @@ pub fn pack_rows<L: Copy + Into<i64>>(lengths: &[L], capacity: i64, seed: Option
 pub struct RowPlan {
     /// Those of rank r are the rows from `r * rows / num_ranks` on.
     pub rows: PackedRows,
-    /// Tokens that every row is padded to.
+    /// Tokens of the longest row, rounded up.
     pub row_length: i64,
 }
 
 /// Packs the samples of one global batch and deals the rows to `num_ranks` data-parallel ranks.
 ///
 /// Every rank gets the same number of rows, costliest first, with near equal total cost; there are as few as rows of
-/// `capacity` tokens allow. The row length is a multiple of `multiple` (or the capacity itself), and the least one found
-/// that so many rows can do with. Where there are fewer samples than rows, the rest is empty.
+/// `capacity` tokens allow. No row is longer than the row length, which is a multiple of `multiple` (or the capacity
+/// itself), and the least one found that so many rows can do with. Where there are fewer samples than rows, the rest is
+/// empty.
 ///
 /// Fails as [`pack_rows`] does, and for 0 ranks or a multiple below 1.
 pub fn plan_rows<L: Copy + Into<i64>>(
@@ -108,7 +109,14 @@ pub fn plan_rows<L: Copy + Into<i64>>(
     let (packing, row_length) = fit.shortest(multiple);
     let batch = balance::Batch { lengths: &lengths, sorted: &sorted, capacity: row_length, cost };
     let rows = batch.complete(packing.rows(), num_ranks);
-    Ok(RowPlan { rows: flatten(&batch.deal(rows, num_ranks)), row_length: i64::from(row_length) })
+    let mut rows = batch.deal(rows, num_ranks);
+    // With few rows a rank, rows cannot be exchanged to good effect any more, but samples can.
+    if let Some(others) = batch.deal_samples(num_ranks, rows.len() / num_ranks) {
+        if batch.largest_cost(&others, num_ranks) < batch.largest_cost(&rows, num_ranks) {
+            rows = others;
+        }
+    }
+    Ok(RowPlan { rows: flatten(&rows), row_length: i64::from(row_length) })
 }
 
 /// Which row each sample is in.

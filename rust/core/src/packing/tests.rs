@@ -197,9 +197,8 @@ fn added_rows_take_samples_rather_than_stay_empty() {
 
 #[test]
 fn rows_are_only_as_long_as_their_number_needs() {
-    let length = |lengths: &[i64], multiple, num_ranks| {
-        plan_rows(lengths, 100, multiple, num_ranks, COST).unwrap().row_length
-    };
+    let length =
+        |lengths: &[i64], multiple, num_ranks| plan_rows(lengths, 100, multiple, num_ranks, COST).unwrap().row_length;
     // Three rows of 100 would do; four take 75 each.
     assert_eq!(length(&[25; 12], 1, 4), 75);
     assert_eq!(length(&[25; 12], 10, 4), 80);
@@ -231,9 +230,8 @@ fn an_added_row_takes_from_the_costliest_rows_where_spreading_finds_no_room() {
 #[test]
 fn lengths_and_options_that_cannot_be() {
     let message = |result: Result<PackedRows>| result.unwrap_err().to_string();
-    let plan = |lengths: &[i32], multiple, num_ranks| {
-        plan_rows(lengths, 100, multiple, num_ranks, COST).map(|plan| plan.rows)
-    };
+    let plan =
+        |lengths: &[i32], multiple, num_ranks| plan_rows(lengths, 100, multiple, num_ranks, COST).map(|plan| plan.rows);
     let long = message(plan(&[5, 101], 1, 1));
     assert!(long.starts_with("sample 1 of the batch has 101 tokens, --seq-length is 100: raise it"), "{long}");
     for length in [0, -3, i64::MIN] {
