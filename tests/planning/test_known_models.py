@@ -5,9 +5,9 @@ import yaml
 
 from megatron_sft.errors import ConfigError
 from megatron_sft.model.layout import uneven_split
+from megatron_sft.model.parameter_counts import num_parameters
 from megatron_sft.planning.known_models import KNOWN, geometry_of
 from megatron_sft.planning.layouts import Layout
-from megatron_sft.model.parameter_counts import num_parameters
 from megatron_sft.recipes.paper import TABLE
 from tests.planning.published import QWEN3
 
