@@ -1,7 +1,6 @@
 """Megatron-Core GPT models from a geometry: TransformerEngine layers where installed, plain torch otherwise."""
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -182,7 +181,8 @@ def build_gpt(
         )
     if geometry.rotary_scaling is not None:
         scale_rotary(model, geometry)
-    if model.post_process and not has_apex_weight_gradients():
+    if model.post_process:
+        # The trainer turns it on, which has main gradients.
         model.output_layer.gradient_accumulation_fusion = False
     if uses_transformer_engine(device):
         # In their types already; a cast would turn FP8 weights back.
@@ -191,18 +191,9 @@ def build_gpt(
     return model.to(device=device.torch_device, dtype=config.params_dtype)
 
 
-def has_apex_weight_gradients() -> bool:
-    """Whether Apex's kernel is there that adds weight gradients to the main gradients.
-
-    Only the output layer needs it: it is Megatron-Core's own, the others are TransformerEngine's and do so by
-    themselves.
-    """
-    return importlib.util.find_spec("fused_weight_gradient_mlp_cuda") is not None
-
-
 @contextlib.contextmanager
 def _output_layer_without_apex() -> Iterator[None]:
-    """Megatron-Core refuses gradient_accumulation_fusion without Apex; its output layer is told not to use it."""
+    """Megatron-Core refuses gradient_accumulation_fusion without Apex, which only its output layer would need."""
     with mock.patch.object(layers, "_grad_accum_fusion_available", True):
         yield
 

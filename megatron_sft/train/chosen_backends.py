@@ -5,7 +5,8 @@ import megatron_sft.model.lean_megatron  # noqa: F401
 from megatron.core import optimizer as megatron_optimizer
 
 from megatron_sft.model.device import Device
-from megatron_sft.model.gpt import has_apex_weight_gradients, has_transformer_engine, uses_transformer_engine
+from megatron_sft.model.gpt import uses_transformer_engine
+from megatron_sft.model.weight_gradient import has_apex_kernel
 from megatron_sft.train.options import TrainOptions
 
 
@@ -15,7 +16,7 @@ def chosen_backends(options: TrainOptions, device: Device) -> dict[str, str]:
         "attention": _attention(options, device),
         "norm": f"TransformerEngine{_FUSED}" if uses_transformer_engine(device) else f"torch ({_why_torch(device)})",
         "linear layers": _linear_layers(device),
-        "output layer": _output_layer(device),
+        "output layer": _output_layer(),
         "cross entropy": f"Megatron-Core in float32, {options.loss_piece_tokens} tokens at a time",
         "optimizer": _optimizer(options),
         "FP8": _fp8(options),
@@ -44,10 +45,8 @@ def _linear_layers(device: Device) -> str:
     return "TransformerEngine, weight gradients added up inside the matrix product"
 
 
-def _output_layer(device: Device) -> str:
-    if device.is_cpu:
-        return "Megatron-Core on torch (no GPU)"
-    if has_transformer_engine() and has_apex_weight_gradients():
+def _output_layer() -> str:
+    if has_apex_kernel():
         return "Megatron-Core, weight gradients added up by Apex's kernel"
     return "Megatron-Core, weight gradients added up by torch (Apex's kernel is not installed)"
 

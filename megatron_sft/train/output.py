@@ -15,6 +15,7 @@ from megatron.core.models.gpt import GPTModel
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from megatron_sft.model.weight_gradient import add_to_main_gradient
 from megatron_sft.train.batch import Row
 from megatron_sft.train.loss import RowLoss, document_sums, token_losses, weighted_sum
 
@@ -25,6 +26,7 @@ class OutputInPieces:
     def __init__(self, model: GPTModel, vocab_size: int, piece_tokens: int) -> None:
         """From now on `model` gives hidden states, [1, S, H], instead of logits."""
         self._layer = model.output_layer
+        add_to_main_gradient(self._layer)
         self._compute_logits = self._layer.forward
         self._layer.forward = self._pass_on
         self._weight: Tensor | None = None
