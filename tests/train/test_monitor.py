@@ -20,7 +20,7 @@ def record(iteration, **changes):
         "tokens": 20,
         "num_samples": 2,
         "num_rows": 1,
-        "num_places": 20,
+        "num_places": 40,
         "fill": 0.5,
         "consumed_samples": 2 * iteration,
         "epoch": 0.1,
