@@ -145,16 +145,17 @@ def test_wrong_bytes_on_disk_are_found(
 ) -> None:
     save = write_checkpoint(model_folder, megatron_tensors(model_folder))
 
-    def write_and_flip(folder: Path, plan: object, tensors: object) -> None:
-        write_tensors(folder, plan, tensors)  # type: ignore[arg-type]
+    def write_and_flip(folder: Path, plan: object, tensors: object) -> object:
+        digests = write_tensors(folder, plan, tensors)  # type: ignore[arg-type]
         path = folder / "model.safetensors"
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
+        return digests
 
     write_tensors = to_hf.write_tensors
     monkeypatch.setattr(to_hf, "write_tensors", write_and_flip)
-    assert "lm_head.weight differs from the checkpoint after writing" in refusal(save, tmp_path / "out")
+    assert "model.safetensors: differs on the disk from what was read" in refusal(save, tmp_path / "out")
 
 
 def test_kill_leaves_no_output(model_folder: Path, write_checkpoint: Write, tmp_path: Path) -> None:
