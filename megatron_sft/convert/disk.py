@@ -1,12 +1,64 @@
-"""What goes wrong on disks: no space, and bytes that are not those that were written."""
+"""Large files: writing and reading them at the speed of the disk, and what goes wrong with disks."""
 
 import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
 
 from megatron_sft.errors import ConversionError
+
+_WRITE_BYTES = 256 << 10
+ItemT = TypeVar("ItemT")
+
+
+class PiecewiseFile(io.FileIO):
+    """A file to be written, in pieces of 256 KiB.
+
+    Linux 6 on ext4 took 4 GB/s in pieces of up to 512 KiB and 0.6 GB/s in pieces of 1 MiB and more.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, "wb")
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            done += super().write(view[done : done + _WRITE_BYTES])
+        return done
+
+
+def read_into(descriptor: int, target: torch.Tensor, offset: int) -> None:
+    """Fill a contiguous tensor with a file's bytes from `offset` (bytes) on.
+
+    Raises:
+        EOFError: when the file ends before.
+    """
+    view = target.view(-1).view(torch.uint8).numpy().data
+    done = 0
+    while done < len(view):
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if count == 0:
+            raise EOFError(f"the file ends at byte {offset + done}")
+        done += count
+
+
+def one_ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
+    """The same items; a thread gets the next one ready while the caller uses the present one."""
+    end = object()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]
+            del item  # else three would be in memory
 
 
 @contextlib.contextmanager

@@ -5,8 +5,10 @@ the linear layer that follows them. A tensor is stored in blocks of rows, and a 
 memory is bounded by a few blocks.
 """
 
+import contextlib
 import io
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +19,11 @@ from typing import Any
 import torch
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
 
+from megatron_sft.convert.disk import PiecewiseFile, one_ahead
 from megatron_sft.errors import ConversionError
 
 BLOCK_BYTES = 64 << 20
@@ -62,7 +65,9 @@ def write_checkpoint(folder: Path, tensors: Sequence[OutTensor], num_layers: int
         torch.save({}, folder / "common.pt")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            dcp.save({}, storage_writer=FileSystemWriter(folder), planner=_Planner(items, blocks), no_dist=True)
+            writer = FileSystemWriter(folder)
+            writer.fs = _PiecewiseFiles()
+            dcp.save({}, storage_writer=writer, planner=_Planner(items, blocks), no_dist=True)
         backend = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
         (folder / "metadata.json").write_text(json.dumps(backend), encoding="utf-8")
     except dcp.CheckpointException as error:
@@ -75,13 +80,26 @@ def write_checkpoint(folder: Path, tensors: Sequence[OutTensor], num_layers: int
         raise ConversionError(f"{folder}: cannot be written: {error}; see to the disk") from error
 
 
+class _PiecewiseFiles(FileSystem):
+    """The file system, with files that are written in pieces."""
+
+    @contextlib.contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[io.IOBase]:
+        """Open a file."""
+        with PiecewiseFile(Path(path)) if mode == "wb" else super().create_stream(path, mode) as stream:
+            yield stream
+
+
 class _Planner(DefaultSavePlanner):
     """What to write, and where it comes from when its turn has come."""
 
     def __init__(self, items: list[WriteItem], blocks: dict[MetadataIndex, Callable[[], Any]]) -> None:
         super().__init__(flatten_state_dict=False)
         self._items = items
-        self._blocks = blocks
+        # The writer takes what is no tensor first, and then all in the order of the plan.
+        order = sorted(items, key=lambda item: item.type != WriteItemType.BYTE_IO)
+        self._order = iter(order)
+        self._contents = one_ahead(blocks[item.index]() for item in order)
 
     def create_local_plan(self) -> SavePlan:
         """All blocks, in their order."""
@@ -90,7 +108,9 @@ class _Planner(DefaultSavePlanner):
 
     def resolve_data(self, write_item: WriteItem) -> Any:
         """Read one block."""
-        return self._blocks[write_item.index]()
+        expected = next(self._order)
+        assert expected.index == write_item.index, (expected.index, write_item.index)
+        return next(self._contents)
 
 
 def _blocks(tensor: OutTensor, num_layers: int) -> Iterator[tuple[WriteItem, int, int]]:

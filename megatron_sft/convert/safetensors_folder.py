@@ -1,9 +1,8 @@
 """Hugging Face weight folders: `model.safetensors`, or numbered files with `model.safetensors.index.json`.
 
 The reader looks at every header before any weight, so a damaged or incomplete folder is refused at once, and it reads
-single slices, so a tensor-parallel rank never holds more than its share. Files are mapped into memory; what has been
-read of one is let go from time to time, so a reader of the whole model does not hold it either. The writer lays the
-headers out first and then takes one tensor at a time, so an export never holds more than the tensor it is writing.
+single slices, so a tensor-parallel rank never holds more than its share. The writer lays the headers out first and then
+takes one tensor at a time, so an export never holds more than the tensor it is writing.
 """
 
 import hashlib
@@ -11,14 +10,16 @@ import json
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from megatron_sft.convert.disk import PiecewiseFile, read_into
 from megatron_sft.errors import ConversionError
 
 SINGLE_FILE = "model.safetensors"
@@ -26,8 +27,6 @@ INDEX_FILE = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """The dtypes of weights that can be converted, by their name in a safetensors header."""
 
-_MAPPED_BYTES = 256 << 20
-"""What may be read of a file before it is mapped afresh."""
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -60,7 +59,9 @@ class SafetensorsFolder:
         self.folder = folder
         self.tensors: dict[str, TensorInfo] = {}
         self._files: dict[str, Any] = {}
-        self._num_bytes_read: dict[str, int] = {}
+        self._raw = ExitStack()
+        self._descriptors: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         index = _read_index(folder)
         for name in _weight_files(folder, index):
             self._open(name)
@@ -70,16 +71,33 @@ class SafetensorsFolder:
         """Read rows (`dim=0`) or columns (`dim=1`) `start` to `stop` of a tensor; all of it by default."""
         info = self.tensors[name]
         try:
-            if self._num_bytes_read[info.file] > _MAPPED_BYTES:
-                # The old map goes with the last tensor that lies in it.
-                self._files[info.file] = safe_open(self.folder / info.file, framework="pt")
-                self._num_bytes_read[info.file] = 0
-            part = self._files[info.file].get_slice(name)
-            tensor: torch.Tensor = part[start:stop] if dim == 0 else part[:, start:stop]
-        except (SafetensorError, OSError) as error:
+            if dim == 0:
+                return self._read_rows(info, start, info.shape[0] if stop is None else min(stop, info.shape[0]))
+            tensor: torch.Tensor = self._files[info.file].get_slice(name)[:, start:stop]
+        except (SafetensorError, OSError, EOFError) as error:
             raise ConversionError(f"{self.folder / info.file}: cannot read {name}: {error}") from error
-        self._num_bytes_read[info.file] += tensor.nbytes
         return tensor
+
+    def _read_rows(self, info: TensorInfo, start: int, stop: int) -> torch.Tensor:
+        """Into memory of its own: what is mapped from a file adds up as more of it is read."""
+        if info.file not in self._descriptors:
+            self._map_offsets(info.file)
+        target = torch.empty((stop - start, *info.shape[1:]), dtype=info.dtype)
+        row_bytes = info.num_bytes // max(1, info.shape[0])
+        read_into(self._descriptors[info.file], target, self._offsets[info.name] + start * row_bytes)
+        return target
+
+    def _map_offsets(self, name: str) -> None:
+        """Where in a file, which safetensors has checked, each tensor begins."""
+        file = self._raw.enter_context((self.folder / name).open("rb"))
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        self._offsets |= {
+            tensor: 8 + length + facts["data_offsets"][0]
+            for tensor, facts in header.items()
+            if tensor != "__metadata__"
+        }
+        self._descriptors[name] = file.fileno()
 
     def __enter__(self) -> "SafetensorsFolder":
         return self
@@ -88,13 +106,13 @@ class SafetensorsFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.clear()
+        self._raw.close()
 
     def _open(self, name: str) -> None:
         path = self.folder / name
         try:
             file = safe_open(path, framework="pt")
             self._files[name] = file
-            self._num_bytes_read[name] = 0
             for tensor in file.keys():  # noqa: SIM118 (not a mapping)
                 self._add(path, tensor, file.get_slice(tensor))
         except (SafetensorError, OSError) as error:
@@ -197,7 +215,7 @@ def write_tensors(folder: Path, plan: Sequence[TensorInfo], tensors: Iterator[to
     """
     digests = {}
     for name in dict.fromkeys(info.file for info in plan):
-        with (folder / name).open("wb") as file:
+        with PiecewiseFile(folder / name) as file:
             digests[name] = _write_file(file, [info for info in plan if info.file == name], tensors)
     if len({info.file for info in plan}) > 1:
         index = {
@@ -213,7 +231,7 @@ def raw_bytes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
-def _write_file(file: IO[bytes], members: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> str:
+def _write_file(file: PiecewiseFile, members: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> str:
     header = _header(members)
     digest = hashlib.sha256(header)
     file.write(header)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from megatron_sft import __version__
 from megatron_sft.convert import assets, provenance
-from megatron_sft.convert.disk import writing
+from megatron_sft.convert.disk import one_ahead, writing
 from megatron_sft.convert.dist_checkpoint import DistCheckpoint, StoredTensor
 from megatron_sft.convert.mapping import Entry, Layout, Piece, entries
 from megatron_sft.convert.safetensors_folder import plan_files, write_tensors
@@ -83,7 +83,7 @@ def export(
     plan = plan_files(source.tensors, max_file_bytes)
     with writing(output), removed_on_failure(partial):
         partial.mkdir(parents=True)
-        digests = write_tensors(partial, plan, _progress(source.read_all(), "writing", len(plan)))
+        digests = write_tensors(partial, plan, _progress(one_ahead(source.read_all()), "writing", len(plan)))
         source.write_assets(partial, digests)
         sync_tree(partial)
         say("opening the export and comparing what is on the disk with what was read from the checkpoint")
