@@ -7,23 +7,48 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_sft import cli
+from megatron_sft.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToHf:
-    """Export a checkpoint as a Hugging Face model folder, opened again and compared before it is called done."""
+    """Export checkpoints as Hugging Face model folders, each opened again and compared before it is called done."""
 
     checkpoint: Path
     """A trainer's --save folder, or one iter_NNNNNNN folder in it."""
 
     output: Path
-    """Folder to create. It appears only when the export is complete."""
+    """Folder to create; it appears only when the export is complete. With several checkpoints, the folder of the
+    exports, each in an iter_NNNNNNN folder of its own; those that are there and whole are left alone."""
 
-    iteration: int | None = None
-    """Iteration to export; the newest complete one when left out."""
+    iteration: str | None = None
+    """Iteration to export; the newest complete one when left out. Several with commas between, or all."""
+
+    follow: bool = False
+    """Export each checkpoint that --iteration names (all by default) once a running training has written it, until
+    its last one."""
+
+    poll_seconds: float = 30.0
+    """With --follow, time between two looks at the folder."""
+
+    patience_minutes: float = 0.0
+    """With --follow, give up after so long without a new checkpoint; 0 waits for ever."""
 
     dtype: Literal["float32", "bfloat16"] | None = None
     """Cast the weights to this type; they keep the checkpoint's when left out."""
+
+    def __post_init__(self) -> None:
+        if self.iteration is not None:
+            parse_iterations(self.iteration)
+        if not self.follow and (self.poll_seconds != 30.0 or self.patience_minutes != 0.0):
+            raise ConfigError("--poll-seconds and --patience-minutes need --follow")
+        if self.poll_seconds <= 0 or self.patience_minutes < 0:
+            raise ConfigError("--poll-seconds must be above 0, --patience-minutes at least 0")
+
+    @property
+    def is_series(self) -> bool:
+        """Whether `output` is a folder of exports."""
+        return self.follow or (self.iteration is not None and not self.iteration.isdecimal())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +69,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(command: ToHf | FromHf) -> None:
+    # Here and not above: importing torch takes seconds, which a wrong option should not cost.
     if isinstance(command, ToHf):
-        import torch
-
-        from megatron_sft.convert.to_hf import export
-
-        dtype = None if command.dtype is None else getattr(torch, command.dtype)
-        export(command.checkpoint, command.output, command.iteration, dtype=dtype)
+        _export(command)
     else:
         from megatron_sft.convert.from_hf import import_model
 
         import_model(command.model, command.output)
+
+
+def _export(command: ToHf) -> None:
+    import torch
+
+    from megatron_sft.convert.series import Series
+    from megatron_sft.convert.to_hf import export
+
+    dtype = None if command.dtype is None else getattr(torch, command.dtype)
+    if not command.is_series:
+        iteration = None if command.iteration is None else int(command.iteration)
+        export(command.checkpoint, command.output, iteration, dtype=dtype)
+        return
+    iterations = parse_iterations(command.iteration or "all")
+    series = Series(save=command.checkpoint, output=command.output, iterations=iterations, dtype=dtype)
+    if command.follow:
+        series.follow(poll_seconds=command.poll_seconds, patience_minutes=command.patience_minutes)
+    else:
+        series.export_present()
+
+
+def parse_iterations(text: str) -> tuple[int, ...] | None:
+    """`10,20,40`, in the order given, or `all` (None).
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if text == "all":
+        return None
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise ConfigError(f"--iteration {text}: must be a number, several with commas between, or all")
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
 
 
 if __name__ == "__main__":
