@@ -1,10 +1,12 @@
-"""`tools/convert_checkpoint`: exact conversion between Hugging Face folders and checkpoints."""
+"""`tools/convert_checkpoint`: exact conversion between Hugging Face folders and checkpoints, and their comparison."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import tyro
 
 from megatron_sft import cli
 from megatron_sft.errors import ConfigError
@@ -62,20 +64,71 @@ class FromHf:
     """Checkpoint folder to write iter_0000000 into."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Compare two models in float32 on some prompts: logits, greedy continuations, and the first layer that differs.
+
+    Exit status 0 when they agree, 1 when they differ, 2 when they cannot be compared.
+    """
+
+    left: tyro.conf.Positional[Path]
+    """Hugging Face folder, or a checkpoint (a --save folder or one iteration), which is exported first."""
+
+    right: tyro.conf.Positional[Path]
+    """The model to compare it with."""
+
+    prompts: Path | None = None
+    """File with a prompt on each line, instead of the built-in ones."""
+
+    num_tokens: int = 32
+    """Tokens of each greedy continuation."""
+
+    tolerance: float = 1e-5
+    """Largest difference of logits and hidden states that counts as none."""
+
+    def __post_init__(self) -> None:
+        if self.num_tokens < 1:
+            raise ConfigError(f"--num-tokens {self.num_tokens}: must be at least 1")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    commands: Any = ToHf | FromHf
-    return cli.run(commands, _convert, prog="convert_checkpoint", argv=argv)
+    commands: Any = ToHf | FromHf | Verify
+    verdicts: list[bool] = []
+    status = cli.run(commands, lambda command: verdicts.append(_run(command)), prog="convert_checkpoint", argv=argv)
+    return status or int(not all(verdicts))
 
 
-def _convert(command: ToHf | FromHf) -> None:
-    # Here and not above: importing torch takes seconds, which a wrong option should not cost.
-    if isinstance(command, ToHf):
-        _export(command)
-    else:
-        from megatron_sft.convert.from_hf import import_model
+def _run(command: ToHf | FromHf | Verify) -> bool:
+    """Returns False when two models differ."""
+    # Imports here and not above: importing torch takes seconds, which a wrong option should not cost.
+    match command:
+        case ToHf():
+            _export(command)
+        case FromHf():
+            from megatron_sft.convert.from_hf import import_model
 
-        import_model(command.model, command.output)
+            import_model(command.model, command.output)
+        case Verify():
+            return _verify(command)
+    return True
+
+
+def _verify(command: Verify) -> bool:
+    from megatron_sft.convert.side_by_side import PROMPTS, verify_models
+
+    prompts: Sequence[str] = PROMPTS
+    if command.prompts is not None:
+        try:
+            lines = command.prompts.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--prompts {command.prompts}: cannot be read ({error})") from error
+        prompts = [line for line in lines if line.strip()]
+        if not prompts:
+            raise ConfigError(f"--prompts {command.prompts}: no line with text")
+    return verify_models(
+        command.left, command.right, prompts=prompts, num_tokens=command.num_tokens, tolerance=command.tolerance
+    )
 
 
 def _export(command: ToHf) -> None:

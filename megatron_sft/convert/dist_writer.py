@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from megatron_sft.convert.disk import PiecewiseFile, one_ahead
 from megatron_sft.errors import ConversionError
@@ -67,10 +68,10 @@ def write_checkpoint(folder: Path, tensors: Sequence[OutTensor], num_layers: int
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             writer = FileSystemWriter(folder)
             writer.fs = _PiecewiseFiles()
-            dcp.save({}, storage_writer=writer, planner=_Planner(items, blocks), no_dist=True)
+            save({}, storage_writer=writer, planner=_Planner(items, blocks), no_dist=True)
         backend = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
         (folder / "metadata.json").write_text(json.dumps(backend), encoding="utf-8")
-    except dcp.CheckpointException as error:
+    except CheckpointException as error:
         reasons = [reason for reason, _ in error.failures.values()]
         known = next((reason for reason in reasons if isinstance(reason, ConversionError)), None)
         if known is not None:
@@ -115,7 +116,8 @@ class _Planner(DefaultSavePlanner):
 
 def _blocks(tensor: OutTensor, num_layers: int) -> Iterator[tuple[WriteItem, int, int]]:
     """Each block of rows with its first row and the one after its last."""
-    key, stacked = tensor.name, ()
+    key = tensor.name
+    stacked: tuple[int, ...] = ()
     match = _LAYER_NUMBER.match(tensor.name)
     if match is not None:
         key, stacked = f"decoder.layers.{tensor.name[match.end() :]}", (int(match[1]),)

@@ -111,7 +111,7 @@ class SafetensorsFolder:
     def _open(self, name: str) -> None:
         path = self.folder / name
         try:
-            file = safe_open(path, framework="pt")
+            file: Any = safe_open(path, framework="pt")
             self._files[name] = file
             for tensor in file.keys():  # noqa: SIM118 (not a mapping)
                 self._add(path, tensor, file.get_slice(tensor))
