@@ -25,13 +25,19 @@ class PiecewiseFile(io.FileIO):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, "wb")
+        self.error: OSError | None = None
+        """What the operating system said first. torch makes errors of its own of it, which do not have the reason."""
 
     def write(self, data: Any) -> int:
         """Write all of `data`."""
         view = memoryview(data).cast("B")
         done = 0
-        while done < len(view):
-            done += super().write(view[done : done + _WRITE_BYTES])
+        try:
+            while done < len(view):
+                done += super().write(view[done : done + _WRITE_BYTES])
+        except OSError as error:
+            self.error = self.error or error
+            raise
         return done
 
 

@@ -13,10 +13,11 @@ memory stays bounded by the tensor asked for and the largest stored chunk.
 
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -51,7 +52,8 @@ class DistCheckpoint:
         """Read the checkpoint's metadata.
 
         Raises:
-            ConversionError: when it is missing, damaged, or some tensor's chunks do not cover it.
+            ConversionError: when it is missing or damaged, a file is missing or too short, or some tensor's chunks do
+                not cover it.
         """
         self.folder = folder
         self._reader = FileSystemReader(folder)
@@ -68,6 +70,7 @@ class DistCheckpoint:
         ) as error:
             raise ConversionError(f"{folder}: cannot read the distributed checkpoint's .metadata: {error!r}") from error
         self._reader.set_up_storage_reader(metadata, is_coordinator=True)
+        _check_files(folder, metadata.storage_data)
         self._tensors = {
             key: stored
             for key, stored in metadata.state_dict_metadata.items()
@@ -144,6 +147,23 @@ class DistCheckpoint:
                 f"{self.folder}: the chunks of {key} hold {planner.num_elements} of its {target.numel()} elements"
             )
         return target if layer is None else target[0]
+
+
+def _check_files(folder: Path, places: Mapping[Any, Any]) -> None:
+    """Every file must be there and reach as far as something lies in it: known before hours of copying."""
+    ends: dict[str, int] = {}
+    for place in places.values():
+        ends[place.relative_path] = max(ends.get(place.relative_path, 0), place.offset + place.length)
+    for name, end in sorted(ends.items()):
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if size is None or size < end:
+            found = (
+                "is missing"
+                if size is None
+                else f"is truncated: {size} bytes, and data up to byte {end} should be there"
+            )
+            raise ConversionError(f"{path} {found}: use another checkpoint, or copy this one again")
 
 
 class _OneTensor(DefaultLoadPlanner):

@@ -50,7 +50,8 @@ def write_checkpoint(folder: Path, tensors: Sequence[OutTensor], num_layers: int
     """Write the tensors, and what else Megatron-Core looks for, into the existing folder.
 
     Raises:
-        ConversionError: when they cannot be written; what is in the folder then is of no use.
+        ConversionError: when a tensor cannot be read.
+        OSError: when the folder cannot be written; what is in it then is of no use.
     """
     blocks: dict[MetadataIndex, Callable[[], Any]] = {}
     items = []
@@ -73,12 +74,10 @@ def write_checkpoint(folder: Path, tensors: Sequence[OutTensor], num_layers: int
         (folder / "metadata.json").write_text(json.dumps(backend), encoding="utf-8")
     except CheckpointException as error:
         reasons = [reason for reason, _ in error.failures.values()]
-        known = next((reason for reason in reasons if isinstance(reason, ConversionError)), None)
+        known = next((reason for reason in reasons if isinstance(reason, ConversionError | OSError)), None)
         if known is not None:
             raise known from error
         raise ConversionError(f"{folder}: cannot be written: {reasons[0]}; see to the disk") from error
-    except (OSError, RuntimeError) as error:
-        raise ConversionError(f"{folder}: cannot be written: {error}; see to the disk") from error
 
 
 class _PiecewiseFiles(FileSystem):
@@ -87,8 +86,15 @@ class _PiecewiseFiles(FileSystem):
     @contextlib.contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[io.IOBase]:
         """Open a file."""
-        with PiecewiseFile(Path(path)) if mode == "wb" else super().create_stream(path, mode) as stream:
-            yield stream
+        if mode != "wb":
+            with super().create_stream(path, mode) as stream:
+                yield stream
+            return
+        with PiecewiseFile(Path(path)) as file:
+            try:
+                yield file
+            except RuntimeError as error:
+                raise file.error or error from error
 
 
 class _Planner(DefaultSavePlanner):

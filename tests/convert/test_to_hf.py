@@ -116,10 +116,13 @@ def test_damaged_files(model_folder: Path, write_checkpoint: Write, tmp_path: Pa
     folder = save / "iter_0000010"
     (data,) = folder.glob("*.distcp")
     content = data.read_bytes()
-    data.write_bytes(content[: len(content) // 2])
+    middle = len(content) // 2
+    data.write_bytes(content[:middle] + bytes(5000) + content[middle + 5000 :])
     assert "missing, truncated or damaged" in refusal(save, tmp_path / "out")
+    data.write_bytes(content[:middle])
+    assert f"{data} is truncated: {middle} bytes, and data up to byte" in refusal(save, tmp_path / "out")
     data.unlink()
-    assert "missing, truncated or damaged" in refusal(save, tmp_path / "out")
+    assert f"{data} is missing: " in refusal(save, tmp_path / "out")
     (folder / ".metadata").write_bytes(b"x")
     assert "cannot read the distributed checkpoint's .metadata" in refusal(save, tmp_path / "out")
 
