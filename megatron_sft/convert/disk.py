@@ -41,13 +41,18 @@ class PiecewiseFile(io.FileIO):
         return done
 
 
+def as_bytes(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor."""
+    return tensor.view(-1).view(torch.uint8).numpy().data
+
+
 def read_into(descriptor: int, target: torch.Tensor, offset: int) -> None:
     """Fill a contiguous tensor with a file's bytes from `offset` (bytes) on.
 
     Raises:
         EOFError: when the file ends before.
     """
-    view = target.view(-1).view(torch.uint8).numpy().data
+    view = as_bytes(target)
     done = 0
     while done < len(view):
         count = os.preadv(descriptor, [view[done:]], offset + done)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from megatron_sft.convert.disk import PiecewiseFile, read_into
+from megatron_sft.convert.disk import PiecewiseFile, as_bytes, read_into
 from megatron_sft.errors import ConversionError
 
 SINGLE_FILE = "model.safetensors"
@@ -226,11 +226,6 @@ def write_tensors(folder: Path, plan: Sequence[TensorInfo], tensors: Iterator[to
     return digests
 
 
-def raw_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor's data as one row of bytes."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
-
-
 def _write_file(file: PiecewiseFile, members: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> str:
     header = _header(members)
     digest = hashlib.sha256(header)
@@ -240,7 +235,7 @@ def _write_file(file: PiecewiseFile, members: Sequence[TensorInfo], tensors: Ite
         for info in members:
             tensor = next(tensors)
             assert (tuple(tensor.shape), tensor.dtype) == (info.shape, info.dtype), info
-            content = raw_bytes(tensor).numpy().data
+            content = as_bytes(tensor.contiguous())
             hashed = hashing.submit(digest.update, content)
             file.write(content)
             hashed.result()

@@ -116,6 +116,11 @@ def test_damaged_files(model_folder: Path, write_checkpoint: Write, tmp_path: Pa
     folder = save / "iter_0000010"
     (data,) = folder.glob("*.distcp")
     content = data.read_bytes()
+    place = content.index(megatron_tensors(model_folder)["output_layer.weight"].numpy().tobytes()) + 1000
+    data.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    assert "cannot read output_layer.weight; a file of the checkpoint is missing, truncated or damaged" in refusal(
+        save, tmp_path / "out"
+    )
     middle = len(content) // 2
     data.write_bytes(content[:middle] + bytes(5000) + content[middle + 5000 :])
     assert "missing, truncated or damaged" in refusal(save, tmp_path / "out")
