@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from megatron_sft._native import NativeError
 from megatron_sft.convert.mapping import architecture_map
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConversionError
@@ -64,6 +65,38 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             f"{source}: no chat template: neither {CHAT_TEMPLATE} nor chat_template in {TOKENIZER_CONFIG}; "
             "add the template that the model was trained with"
         )
+
+
+def check_vocabulary(folder: Path, geometry: ModelGeometry, fingerprint: str | None = None) -> str:
+    """Compare the tokenizer of a folder with the model, and with the tokenizer that the model was trained with.
+
+    Args:
+        folder: a folder with a tokenizer and its chat template.
+        geometry: the model's geometry.
+        fingerprint: that of the tokenizer in training, where it is known.
+
+    Returns:
+        The tokenizer's fingerprint.
+
+    Raises:
+        ConversionError: when it has ids that are no rows of the embedding, or another fingerprint, or is none that the
+            data layer can read.
+    """
+    try:
+        tokenizer = ChatTokenizer(folder)
+    except NativeError as error:
+        raise ConversionError(str(error)) from error
+    if tokenizer.vocab_size > geometry.vocab_size:
+        raise ConversionError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model's vocab_size is "
+            f"{geometry.vocab_size}: it belongs to another model"
+        )
+    if fingerprint is not None and tokenizer.fingerprint != fingerprint:
+        raise ConversionError(
+            f"{folder}: fingerprint {tokenizer.fingerprint[:12]} of tokenizer and chat template; the model was trained "
+            f"with {fingerprint[:12]}: put back the files that training copied there"
+        )
+    return tokenizer.fingerprint
 
 
 def export_config(geometry: ModelGeometry, dtype: torch.dtype) -> dict[str, Any]:

@@ -13,10 +13,12 @@ memory stays bounded by the tensor asked for and the largest stored chunk.
 
 import pickle
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -25,6 +27,8 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, TensorSt
 from torch.distributed.checkpoint.planner import LoadPlan, ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
+from megatron_sft.convert.disk import as_bytes, read_into
+from megatron_sft.convert.saved_tensor import data_offset
 from megatron_sft.errors import ConversionError
 
 _MODEL_ROOTS = ("embedding.", "decoder.", "output_layer.")
@@ -51,7 +55,8 @@ class DistCheckpoint:
         """Read the checkpoint's metadata.
 
         Raises:
-            ConversionError: when it is missing, damaged, or some tensor's chunks do not cover it.
+            ConversionError: when it is missing or damaged, a file is missing or too short, or some tensor's chunks do
+                not cover it.
         """
         self.folder = folder
         self._reader = FileSystemReader(folder)
@@ -68,6 +73,7 @@ class DistCheckpoint:
         ) as error:
             raise ConversionError(f"{folder}: cannot read the distributed checkpoint's .metadata: {error!r}") from error
         self._reader.set_up_storage_reader(metadata, is_coordinator=True)
+        _check_files(folder, metadata.storage_data)
         self._tensors = {
             key: stored
             for key, stored in metadata.state_dict_metadata.items()
@@ -134,7 +140,9 @@ class DistCheckpoint:
         items = create_read_items_for_chunk_list(key, stored, [region])
         planner = _OneTensor(target)
         try:
-            self._reader.read_data(LoadPlan(items), planner).wait()
+            sizes_at = {chunk.offsets: tuple(chunk.sizes) for chunk in stored.chunks}
+            others = [item for item in items if not self._read_straight(item, sizes_at, planner)]
+            self._reader.read_data(LoadPlan(others), planner).wait()
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             raise ConversionError(
                 f"{self.folder}: cannot read {key}; a file of the checkpoint is missing, truncated or damaged: {error}"
@@ -144,6 +152,59 @@ class DistCheckpoint:
                 f"{self.folder}: the chunks of {key} hold {planner.num_elements} of its {target.numel()} elements"
             )
         return target if layer is None else target[0]
+
+    def _read_straight(
+        self, item: ReadItem, sizes_at: Mapping[torch.Size, tuple[int, ...]], planner: "_OneTensor"
+    ) -> bool:
+        """Read a part from its place in the file into its place in memory; False when it is no single run in both.
+
+        `sizes_at` has the shape of each stored chunk by its offsets.
+        """
+        part, place = planner.resolve_tensor(item), self._reader.storage_data[item.storage_index]
+        assert item.storage_index.offset is not None
+        chunk = sizes_at[item.storage_index.offset]
+        first = _first_element(chunk, item.storage_offsets, item.lengths)
+        if first is None or not part.is_contiguous() or getattr(place, "transform_descriptors", None):
+            return False
+        with (self.folder / place.relative_path).open("rb") as file:
+            found = data_offset(file.fileno(), place.offset, place.length, chunk, part.dtype)
+            if found is None:
+                return False
+            read_into(file.fileno(), part, found[0] + first * part.dtype.itemsize)
+        if tuple(item.lengths) == chunk and zlib.crc32(as_bytes(part)) != found[1]:
+            # torch.load does not look at it. A file saved without checksums has a wrong one for `data.pkl` already, and
+            # was left to torch above.
+            raise ValueError(f"the checksum in {place.relative_path} is not that of the data")
+        planner.commit_tensor(item, part)
+        return True
+
+
+def _first_element(whole: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]) -> int | None:
+    """Number of a region's first element in a tensor that lies row by row; None where the region has gaps there."""
+    first, is_cut = 0, False
+    for size, offset, length in zip(whole, offsets, lengths, strict=True):
+        if is_cut and length != size:
+            return None
+        is_cut = is_cut or length > 1
+        first = first * size + offset
+    return first
+
+
+def _check_files(folder: Path, places: Mapping[Any, Any]) -> None:
+    """Every file must be there and reach as far as something lies in it: known before hours of copying."""
+    ends: dict[str, int] = {}
+    for place in places.values():
+        ends[place.relative_path] = max(ends.get(place.relative_path, 0), place.offset + place.length)
+    for name, end in sorted(ends.items()):
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if size is None or size < end:
+            found = (
+                "is missing"
+                if size is None
+                else f"is truncated: {size} bytes, and data up to byte {end} should be there"
+            )
+            raise ConversionError(f"{path} {found}: use another checkpoint, or copy this one again")
 
 
 class _OneTensor(DefaultLoadPlanner):

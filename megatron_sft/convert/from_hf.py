@@ -1,15 +1,16 @@
 """Write a Hugging Face model as a checkpoint of iteration 0, which the trainer and `to-hf` read."""
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from megatron_sft.convert import assets
-from megatron_sft.convert.hf_weights import check_folder, load_hf_into
+from megatron_sft.convert.disk import writing
+from megatron_sft.convert.dist_writer import OutTensor, write_checkpoint
+from megatron_sft.convert.folder_checks import check_folder
+from megatron_sft.convert.mapping import Entry, Layout, Piece, entries
 from megatron_sft.convert.safetensors_folder import SafetensorsFolder
 from megatron_sft.errors import ConversionError
 from megatron_sft.files import removed_on_failure
@@ -20,66 +21,82 @@ from megatron_sft.model.geometry import ModelGeometry
 def import_model(model_dir: str | Path, output: str | Path, *, say: Callable[[str], None] = print) -> Path:
     """Write `output/iter_0000000` from a Hugging Face folder, in the folder's dtype; returns that path.
 
-    Runs in one process on the CPU; the checkpoint can be loaded with any tensor and pipeline parallel size.
+    Weights go from file to file in blocks of rows, so memory does not grow with the model. The checkpoint can be
+    loaded with any tensor and pipeline parallel size.
 
     Raises:
-        ConversionError: when the folder is not a complete model, or `output` holds checkpoints already.
+        ConversionError: when the folder is not a complete model, its tokenizer has more tokens than the model, `output`
+            holds checkpoints already, or it cannot be written. Nothing is left in `output` then.
         ConfigError: when the architecture is not supported.
     """
     model_dir, output = Path(model_dir), Path(output)
     if checkpoint_dir.list_complete(output):
         raise ConversionError(f"{output}: already holds checkpoints; name another output folder")
     geometry = ModelGeometry.from_hf_config(model_dir)
-    with SafetensorsFolder(model_dir) as folder:
+    with SafetensorsFolder(model_dir) as folder, tempfile.TemporaryDirectory() as collected:
         check_folder(folder, geometry)
         dtype = _common_dtype({info.dtype for info in folder.tensors.values()})
-    say(f"importing {model_dir} ({geometry.num_layers} layers, {str(dtype).removeprefix('torch.')}) to {output}")
-    with tempfile.TemporaryDirectory() as collected:
+        say(f"importing {model_dir} ({geometry.num_layers} layers, {str(dtype).removeprefix('torch.')}) to {output}")
         assets.collect(model_dir, Path(collected))
+        assets.check_vocabulary(Path(collected), geometry)
         eos = assets.tokenizer_eos_id(Path(collected))
+        run_state = {
+            "iteration": 0,
+            "consumed_samples": 0,
+            "dtype": str(dtype).removeprefix("torch."),
+            "stop_token_ids": [] if eos is None else [eos],
+            "source": str(model_dir.resolve()),
+        }
         partial = checkpoint_dir.incomplete_dir(output, 0)
-        with removed_on_failure(partial), _single_process_model(geometry, dtype) as model:
-            load_hf_into(model, geometry, model_dir)
-            _save(model, partial)
-            run_state = {
-                "iteration": 0,
-                "consumed_samples": 0,
-                "dtype": str(dtype).removeprefix("torch."),
-                "stop_token_ids": [] if eos is None else [eos],
-                "source": str(model_dir.resolve()),
-            }
+        with removed_on_failure(partial), writing(output):
+            write_checkpoint(partial, megatron_tensors(folder, geometry, dtype), geometry.num_layers)
             final = checkpoint_dir.finish(partial, run_state, Path(collected))
     say(f"done: {final}")
     return final
 
 
+def megatron_tensors(folder: SafetensorsFolder, geometry: ModelGeometry, dtype: torch.dtype) -> list[OutTensor]:
+    """Every tensor of the Megatron model, read from `folder` when it is written."""
+    padded = geometry.padded_vocab_size(1)
+    tensors = []
+    for entry in entries(geometry):
+        vocabulary = padded if entry.rule.layout is Layout.VOCABULARY else 0
+        shape = entry.shape(1, vocabulary)
+        read = _rows(folder, entry, geometry, vocabulary, dtype)
+        # Checkpoints have the last spelling: a norm belongs to the linear layer that follows it.
+        tensors.append(OutTensor(entry.megatron_names[-1], shape, dtype, read))
+    return tensors
+
+
+def _rows(
+    folder: SafetensorsFolder, entry: Entry, geometry: ModelGeometry, padded: int, dtype: torch.dtype
+) -> Callable[[int, int], torch.Tensor]:
+    """What reads a range of rows of the whole Megatron tensor."""
+    pieces = list(entry.pieces(geometry, rank=0, size=1, padded_vocab_size=padded))
+    if entry.rule.layout is Layout.COLUMNS:
+        # Whole, it is the same tensor: rows will do.
+        pieces = [Piece(0, 0, entry.hf[0][1][0])]
+    columns = entry.hf[0][1][1:]
+
+    def read(start: int, stop: int) -> torch.Tensor:
+        target = torch.empty((stop - start, *columns), dtype=dtype)
+        offset = 0
+        for piece in pieces:
+            first, last = max(start, offset), min(stop, offset + piece.size)
+            if first < last:
+                part = target[first - start : last - start]
+                if piece.source is None:
+                    part.zero_()
+                else:
+                    shift = piece.start - offset
+                    name = entry.hf[piece.source][0]
+                    part.copy_(folder.read(name, start=first + shift, stop=last + shift))
+            offset += piece.size
+        return target
+
+    return read
+
+
 def _common_dtype(dtypes: set[torch.dtype]) -> torch.dtype:
     """The one dtype, or float32, which holds each of several exactly."""
     return next(iter(dtypes)) if len(dtypes) == 1 else torch.float32
-
-
-@contextlib.contextmanager
-def _single_process_model(geometry: ModelGeometry, dtype: torch.dtype) -> Iterator[torch.nn.Module]:
-    from megatron.core import parallel_state
-
-    from megatron_sft.model.device import process_group, select_device
-    from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
-    from megatron_sft.model.layout import ParallelLayout
-
-    device, layout = select_device("cpu"), ParallelLayout()
-    with device.activate(), process_group(device):
-        initialize_model_parallel(layout)
-        try:
-            config = transformer_config(geometry, layout, device, dtype=dtype, perform_initialization=False)
-            yield build_gpt(config, geometry, device)
-        finally:
-            parallel_state.destroy_model_parallel()
-
-
-def _save(model: Any, folder: Path) -> None:
-    from megatron.core import parallel_state
-
-    from megatron_sft.model.sharded_save import ShardedSave
-
-    metadata = {"dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
-    ShardedSave(model.sharded_state_dict(metadata=metadata), folder).finish()

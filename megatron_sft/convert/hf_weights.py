@@ -11,15 +11,14 @@ import megatron_sft.model.lean_megatron  # noqa: F401
 import torch
 from megatron.core.fp8_utils import is_float8tensor
 
-from megatron_sft.convert.mapping import Entry, Layout, architecture_map, entries
+from megatron_sft.convert.folder_checks import check_folder, some
+from megatron_sft.convert.mapping import Entry, Layout, entries
 from megatron_sft.convert.safetensors_folder import SafetensorsFolder
 from megatron_sft.errors import ConversionError
 from megatron_sft.model.geometry import ModelGeometry
 
 _OUTPUT = "output_layer.weight"
 _LAYERS = "decoder.layers."
-_DERIVED = ".rotary_emb.inv_freq"
-"""Older Llama folders hold what follows from the config; transformers passes over it too."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def load_hf_into(
         parameters = _global_names(unwrap(model))
         unknown = sorted(parameters.keys() - by_name.keys())
         if unknown:
-            raise ConversionError(f"the conversion has no rule for {_some(unknown)}, parameters of the Megatron model")
+            raise ConversionError(f"the conversion has no rule for {some(unknown)}, parameters of the Megatron model")
         _check_local_coverage(parameters.keys(), by_name)
         for name, parameter in parameters.items():
             with _writable(parameter) as target:
@@ -69,34 +68,6 @@ def load_hf_into(
             num_elements=sum(parameter.numel() for parameter in parameters.values()),
             source_dtypes=tuple(sorted({info.dtype for info in folder.tensors.values()}, key=str)),
         )
-
-
-def check_folder(folder: SafetensorsFolder, geometry: ModelGeometry) -> None:
-    """Compare the folder's tensors with those that the geometry calls for.
-
-    A tied model may hold a second copy of its embedding as output layer, which must then be equal. Rotary frequencies
-    are passed over.
-
-    Raises:
-        ConversionError: for missing, additional and misshapen tensors.
-    """
-    expected = dict(tensor for entry in entries(geometry) for tensor in entry.hf)
-    _check_tied_copy(folder, geometry)
-    copies = {_untied_output_name(geometry)} if geometry.tie_word_embeddings else set()
-    missing = sorted(expected.keys() - folder.tensors.keys())
-    derived = {name for name in folder.tensors if name.endswith(_DERIVED)}
-    extra = sorted(folder.tensors.keys() - expected.keys() - copies - derived)
-    if missing or extra:
-        raise ConversionError(
-            f"{folder.folder}: the weights are not those of its config.json ({geometry.model_type}, "
-            f"{geometry.num_layers} layers): missing {_some(missing)}; not part of the model {_some(extra)}"
-        )
-    for name, shape in expected.items():
-        found = folder.tensors[name]
-        if found.shape != shape:
-            raise ConversionError(
-                f"{folder.folder / found.file}: {name} has shape {found.shape}; config.json calls for {shape}"
-            )
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
@@ -115,22 +86,6 @@ def _tensor_parallel(rank: int | None, size: int | None) -> tuple[int, int]:
         int(parallel_state.get_tensor_model_parallel_rank()),
         int(parallel_state.get_tensor_model_parallel_world_size()),
     )
-
-
-def _untied_output_name(geometry: ModelGeometry) -> str:
-    return architecture_map(geometry).untied_output.hf[0].name
-
-
-def _check_tied_copy(folder: SafetensorsFolder, geometry: ModelGeometry) -> None:
-    output = _untied_output_name(geometry)
-    if not geometry.tie_word_embeddings or output not in folder.tensors:
-        return
-    embedding = entries(geometry)[0].hf[0][0]
-    if embedding in folder.tensors and not torch.equal(folder.read(output), folder.read(embedding)):
-        raise ConversionError(
-            f"{folder.folder}: config.json says tie_word_embeddings, but {output} differs from {embedding}; "
-            "set tie_word_embeddings to false, or remove the tensor"
-        )
 
 
 def _entries_by_name(geometry: ModelGeometry) -> dict[str, Entry]:
@@ -168,7 +123,7 @@ def _check_local_coverage(names: Iterable[str], by_name: dict[str, Entry]) -> No
         wanted = {id(entry): entry for entry in by_name.values() if entry.layer == layer and layer is not None}
         absent = [entry.megatron_names[0] for key, entry in wanted.items() if key not in seen]
         if absent:
-            raise ConversionError(f"the Megatron model has no parameter for {_some(absent)}")
+            raise ConversionError(f"the Megatron model has no parameter for {some(absent)}")
 
 
 @contextlib.contextmanager
@@ -214,9 +169,3 @@ def _fill(
             part.copy_(folder.read(source, dim=layout.dim, start=piece.start, stop=piece.stop))
         offset += piece.size
     assert offset == target.shape[layout.dim], (name, offset)
-
-
-def _some(names: list[str]) -> str:
-    """Up to three names and how many more."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(names[:3]) or "nothing") + more

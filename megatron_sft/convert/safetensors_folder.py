@@ -1,22 +1,25 @@
 """Hugging Face weight folders: `model.safetensors`, or numbered files with `model.safetensors.index.json`.
 
 The reader looks at every header before any weight, so a damaged or incomplete folder is refused at once, and it reads
-single slices, so a tensor-parallel rank never holds more than its share. The writer lays the headers out first and
-then takes one tensor at a time, so an export never holds more than the tensor it is writing.
+single slices, so a tensor-parallel rank never holds more than its share. The writer lays the headers out first and then
+takes one tensor at a time, so an export never holds more than the tensor it is writing.
 """
 
+import hashlib
 import json
 import struct
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from megatron_sft.convert.disk import PiecewiseFile, as_bytes, read_into
 from megatron_sft.errors import ConversionError
 
 SINGLE_FILE = "model.safetensors"
@@ -56,24 +59,45 @@ class SafetensorsFolder:
         self.folder = folder
         self.tensors: dict[str, TensorInfo] = {}
         self._files: dict[str, Any] = {}
-        self._stack = ExitStack()
-        with ExitStack() as on_failure:
-            on_failure.callback(self._stack.close)
-            index = _read_index(folder)
-            for name in _weight_files(folder, index):
-                self._open(name)
-            _check_index(folder, index, self.tensors)
-            on_failure.pop_all()
+        self._raw = ExitStack()
+        self._descriptors: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
+        index = _read_index(folder)
+        for name in _weight_files(folder, index):
+            self._open(name)
+        _check_index(folder, index, self.tensors)
 
     def read(self, name: str, *, dim: int = 0, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Read rows (`dim=0`) or columns (`dim=1`) `start` to `stop` of a tensor; all of it by default."""
         info = self.tensors[name]
         try:
-            part = self._files[info.file].get_slice(name)
-            tensor: torch.Tensor = part[start:stop] if dim == 0 else part[:, start:stop]
-        except (SafetensorError, OSError) as error:
+            if dim == 0:
+                return self._read_rows(info, start, info.shape[0] if stop is None else min(stop, info.shape[0]))
+            tensor: torch.Tensor = self._files[info.file].get_slice(name)[:, start:stop]
+        except (SafetensorError, OSError, EOFError) as error:
             raise ConversionError(f"{self.folder / info.file}: cannot read {name}: {error}") from error
         return tensor
+
+    def _read_rows(self, info: TensorInfo, start: int, stop: int) -> torch.Tensor:
+        """Into memory of its own: what is mapped from a file adds up as more of it is read."""
+        if info.file not in self._descriptors:
+            self._map_offsets(info.file)
+        target = torch.empty((stop - start, *info.shape[1:]), dtype=info.dtype)
+        row_bytes = info.num_bytes // max(1, info.shape[0])
+        read_into(self._descriptors[info.file], target, self._offsets[info.name] + start * row_bytes)
+        return target
+
+    def _map_offsets(self, name: str) -> None:
+        """Where in a file, which safetensors has checked, each tensor begins."""
+        file = self._raw.enter_context((self.folder / name).open("rb"))
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        self._offsets |= {
+            tensor: 8 + length + facts["data_offsets"][0]
+            for tensor, facts in header.items()
+            if tensor != "__metadata__"
+        }
+        self._descriptors[name] = file.fileno()
 
     def __enter__(self) -> "SafetensorsFolder":
         return self
@@ -81,12 +105,13 @@ class SafetensorsFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._files.clear()
+        self._raw.close()
 
     def _open(self, name: str) -> None:
         path = self.folder / name
         try:
-            file = self._stack.enter_context(safe_open(path, framework="pt"))
+            file: Any = safe_open(path, framework="pt")
             self._files[name] = file
             for tensor in file.keys():  # noqa: SIM118 (not a mapping)
                 self._add(path, tensor, file.get_slice(tensor))
@@ -179,34 +204,46 @@ def plan_files(tensors: Sequence[tuple[str, tuple[int, ...], torch.dtype]], max_
     return [TensorInfo(*tensor, file) for tensor, file in zip(tensors, files, strict=True)]
 
 
-def write_tensors(folder: Path, plan: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> None:
+def write_tensors(folder: Path, plan: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> dict[str, str]:
     """Write `tensors`, which come in the order of `plan`, and the index when there are several files.
 
     Files are not synced; the caller syncs the folder. The format: 8 bytes little-endian length of the header, the
     header in JSON (name -> dtype, shape, first and last byte), the data.
+
+    Returns:
+        The sha256 (hex) of the bytes given to each file, by its name.
     """
+    digests = {}
     for name in dict.fromkeys(info.file for info in plan):
-        members = [info for info in plan if info.file == name]
-        with (folder / name).open("wb") as file:
-            _write_header(file, members)
-            for info in members:
-                tensor = next(tensors)
-                assert (tuple(tensor.shape), tensor.dtype) == (info.shape, info.dtype), info
-                file.write(raw_bytes(tensor).numpy().data)
+        with PiecewiseFile(folder / name) as file:
+            digests[name] = _write_file(file, [info for info in plan if info.file == name], tensors)
     if len({info.file for info in plan}) > 1:
         index = {
             "metadata": {"total_size": sum(info.num_bytes for info in plan)},
             "weight_map": {info.name: info.file for info in plan},
         }
         (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return digests
 
 
-def raw_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor's data as one row of bytes."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+def _write_file(file: PiecewiseFile, members: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> str:
+    header = _header(members)
+    digest = hashlib.sha256(header)
+    file.write(header)
+    # Neither writing nor hashing holds Python's lock: they go side by side.
+    with ThreadPoolExecutor(max_workers=1) as hashing:
+        for info in members:
+            tensor = next(tensors)
+            assert (tuple(tensor.shape), tensor.dtype) == (info.shape, info.dtype), info
+            content = as_bytes(tensor.contiguous())
+            hashed = hashing.submit(digest.update, content)
+            file.write(content)
+            hashed.result()
+            del tensor, content, hashed  # else two would be in memory while the next one is read
+    return digest.hexdigest()
 
 
-def _write_header(file: IO[bytes], members: Sequence[TensorInfo]) -> None:
+def _header(members: Sequence[TensorInfo]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for info in members:
@@ -218,4 +255,4 @@ def _write_header(file: IO[bytes], members: Sequence[TensorInfo]) -> None:
         offset += info.num_bytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    file.write(struct.pack("<Q", len(text)) + text)
+    return struct.pack("<Q", len(text)) + text

@@ -1,12 +1,12 @@
 """Export a checkpoint as a Hugging Face model folder, complete and compared, or not at all.
 
 The checkpoint is read tensor by tensor; no model is built. Everything is written into a hidden folder beside the
-output, opened again, compared with a second reading of the checkpoint, synced, and renamed last.
+output, synced, opened again, compared with what was read from the checkpoint, and renamed last.
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 from tqdm import tqdm
 
 from megatron_sft import __version__
-from megatron_sft.convert import assets
+from megatron_sft.convert import assets, provenance
+from megatron_sft.convert.disk import one_ahead, writing
 from megatron_sft.convert.dist_checkpoint import DistCheckpoint, StoredTensor
-from megatron_sft.convert.mapping import Entry, Layout, entries
+from megatron_sft.convert.mapping import Entry, Layout, Piece, entries
 from megatron_sft.convert.safetensors_folder import plan_files, write_tensors
 from megatron_sft.convert.verify import verify_export
 from megatron_sft.errors import ConversionError
@@ -68,7 +69,8 @@ def export(
     Raises:
         CheckpointError: when there is no such complete checkpoint.
         ConversionError: when a tensor is missing, additional, misshapen or unreadable, an asset is missing, or the
-            written folder does not compare equal. Nothing is left at `output` then.
+            written folder does not compare equal, the tokenizer is not the one of training, or the disk is full.
+            Nothing is left at `output` then.
     """
     folder = checkpoint_dir.resolve(Path(checkpoint), iteration)
     output = Path(output)
@@ -78,16 +80,16 @@ def export(
     say(f"exporting {folder} ({len(source.tensors)} tensors, {source.dtype_name}) to {output}")
     partial = output.parent / f".{output.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
-    partial.mkdir(parents=True)
-    with removed_on_failure(partial):
-        plan = plan_files(source.tensors, max_file_bytes)
-        write_tensors(partial, plan, _progress(source.read_all(), "writing", len(plan)))
-        source.write_assets(partial)
-        say("opening the export and comparing every tensor with the checkpoint")
-        verify_export(partial, source.geometry, plan, _progress(source.read_all(), "comparing", len(plan)))
+    plan = plan_files(source.tensors, max_file_bytes)
+    with writing(output), removed_on_failure(partial):
+        partial.mkdir(parents=True)
+        digests = write_tensors(partial, plan, _progress(one_ahead(source.read_all()), "writing", len(plan)))
+        source.write_assets(partial, digests)
         sync_tree(partial)
+        say("opening the export and comparing what is on the disk with what was read from the checkpoint")
+        verify_export(partial, source.geometry, plan, digests)
         partial.rename(output)
-    sync_directory(output.parent)
+        sync_directory(output.parent)
     summary = ExportSummary(
         output=output,
         iteration=source.iteration,
@@ -112,6 +114,8 @@ class _Source:
         self.run_state = checkpoint_dir.read_run_state(folder)
         self.iteration = int(self.run_state["iteration"])
         self.geometry = ModelGeometry.from_hf_config(self.assets)
+        trained_with = self.run_state.get("identity", {}).get("tokenizer_fingerprint")
+        self.tokenizer_fingerprint = assets.check_vocabulary(self.assets, self.geometry, trained_with)
         self._checkpoint = DistCheckpoint(folder)
         self._cast = dtype
         self._stored = _locate_all(self._checkpoint, self.geometry)
@@ -132,14 +136,19 @@ class _Source:
             if self._cast is not None:
                 whole = whole.to(self._cast)
             yield from split(entry, whole, self.geometry)
+            del whole  # else two would be in memory while the next one is read
 
-    def write_assets(self, output: Path) -> None:
+    def write_assets(self, output: Path, digests: Mapping[str, str]) -> None:
+        """Write everything but the weights, whose sha256 are `digests`."""
         stop_token_ids = self.run_state.get("stop_token_ids", [])
         generation = assets.export_generation_config(self.assets, stop_token_ids, self.geometry.vocab_size)
         write_json(output / assets.CONFIG, assets.export_config(self.geometry, self.dtype))
         write_json(output / assets.GENERATION_CONFIG, generation)
         assets.copy_tokenizer(self.assets, output)
         write_json(output / EXPORT_INFO, self._info())
+        fingerprint, tokenizer = checkpoint_fingerprint(self.folder), self.tokenizer_fingerprint
+        origin = provenance.describe(self.folder, self.run_state, fingerprint, tokenizer, self.dtype_name)
+        provenance.write(output, origin, digests)
 
     def _info(self) -> dict[str, Any]:
         return {
@@ -147,7 +156,7 @@ class _Source:
             "iteration": self.iteration,
             "consumed_samples": self.run_state.get("consumed_samples"),
             "source": str(self.folder.resolve()),
-            "source_fingerprint": _fingerprint(self.folder),
+            "source_fingerprint": checkpoint_fingerprint(self.folder),
             "stop_token_ids": self.run_state.get("stop_token_ids", []),
             "dtype": self.dtype_name,
             "megatron_sft_version": __version__,
@@ -157,14 +166,22 @@ class _Source:
 def split(entry: Entry, whole: torch.Tensor, geometry: ModelGeometry) -> Iterator[torch.Tensor]:
     """Take a whole Megatron tensor apart into its Hugging Face tensors; rows of the padded vocabulary are dropped."""
     dim = entry.rule.layout.dim
-    parts = [torch.empty(shape, dtype=whole.dtype) for _, shape in entry.hf]
+    places: list[list[tuple[int, Piece]]] = [[] for _ in entry.hf]
     offset = 0
     for piece in entry.pieces(geometry, rank=0, size=1, padded_vocab_size=whole.shape[0]):
         if piece.source is not None:
-            parts[piece.source].narrow(dim, piece.start, piece.size).copy_(whole.narrow(dim, offset, piece.size))
+            places[piece.source].append((offset, piece))
         offset += piece.size
     assert offset == whole.shape[dim], entry.megatron_names
-    yield from parts
+    for (_, shape), found in zip(entry.hf, places, strict=True):
+        if len(found) == 1:
+            ((start, piece),) = found
+            yield whole.narrow(dim, start, piece.size)
+            continue
+        part = torch.empty(shape, dtype=whole.dtype)
+        for start, piece in found:
+            part.narrow(dim, piece.start, piece.size).copy_(whole.narrow(dim, start, piece.size))
+        yield part
 
 
 def _locate_all(checkpoint: DistCheckpoint, geometry: ModelGeometry) -> list[tuple[Entry, StoredTensor]]:
@@ -188,7 +205,7 @@ def _locate_all(checkpoint: DistCheckpoint, geometry: ModelGeometry) -> list[tup
     return located
 
 
-def _fingerprint(folder: Path) -> str:
+def checkpoint_fingerprint(folder: Path) -> str:
     """Hash of what identifies the checkpoint: its tensor index and its run state."""
     digest = hashlib.sha256()
     for name in (".metadata", checkpoint_dir.RUN_STATE):

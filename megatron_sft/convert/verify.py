@@ -3,21 +3,22 @@
 An architecture whose code comes with the model (InternLM2) is not opened with transformers: that would run the code.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from megatron_sft.convert import assets
-from megatron_sft.convert.safetensors_folder import SafetensorsFolder, TensorInfo, raw_bytes
+from megatron_sft.convert.disk import sha256_on_disk
+from megatron_sft.convert.safetensors_folder import SafetensorsFolder, TensorInfo
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConversionError
 from megatron_sft.model.geometry import ModelGeometry
 
 
 def verify_export(
-    folder: Path, geometry: ModelGeometry, plan: Sequence[TensorInfo], expected: Iterator[torch.Tensor]
+    folder: Path, geometry: ModelGeometry, plan: Sequence[TensorInfo], digests: Mapping[str, str]
 ) -> None:
     """Check that `folder` is what transformers expects of this config and equals the checkpoint byte for byte.
 
@@ -25,7 +26,7 @@ def verify_export(
         folder: the exported folder.
         geometry: the model's geometry.
         plan: every tensor that should have been written.
-        expected: a second reading of the checkpoint, in the order of `plan`.
+        digests: sha256 (hex) by file of the bytes that were read from the checkpoint and given to be written.
 
     Raises:
         ConversionError: at the first difference.
@@ -35,12 +36,14 @@ def verify_export(
         shapes = {info.name: info.shape for info in written.tensors.values()}
         if known:
             _compare_shapes(folder, shapes)
-        elif shapes != {info.name: info.shape for info in plan}:
-            raise ConversionError(f"{folder}: names or shapes of the tensors differ from what should be there")
-        for info, tensor in zip(plan, expected, strict=True):
-            found = written.read(info.name)
-            if found.dtype != tensor.dtype or not torch.equal(raw_bytes(found), raw_bytes(tensor)):
-                raise ConversionError(f"{folder / info.file}: {info.name} differs from the checkpoint after writing")
+        if sorted(written.tensors.values(), key=str) != sorted(plan, key=str):
+            raise ConversionError(f"{folder}: names, shapes, dtypes or files of the tensors are not those planned")
+    for name, digest in digests.items():
+        if sha256_on_disk(folder / name) != digest:
+            raise ConversionError(
+                f"{folder / name}: differs on the disk from what was read from the checkpoint and written: "
+                "see to the disk, then export again"
+            )
     if ModelGeometry.from_hf_config(folder) != geometry:
         raise ConversionError(f"{folder / assets.CONFIG}: does not describe the checkpoint's geometry")
     if known:

@@ -183,7 +183,7 @@ def training_stages(run: Path, names: dict[str, object], sizes: Sizes) -> list[S
     fine_tune = f"""{torchrun}
             --init-from {{run}}/hf/base --data {{run}}/shards/sft --save {{run}}/train --save-iters {{save_iters}}
             --train-iters {sizes.sft_save_iters[-1]} --global-batch-size {{sft_batch_size}}"""
-    export = "tools/convert_checkpoint to-hf --checkpoint {run}/train --iteration {step} --output {run}/hf/{name}"
+    export = "tools/convert_checkpoint to-hf --checkpoint {run}/train --iteration {save_iters} --output {run}/hf"
     return [
         Stage(
             name="pre-train",
@@ -210,7 +210,7 @@ def training_stages(run: Path, names: dict[str, object], sizes: Sizes) -> list[S
         Stage(
             name="export",
             title=f"{len(sizes.sft_save_iters)} checkpoints as Hugging Face folders",
-            commands=[command(export, step=step, name=step_name(step), **names) for step in sizes.sft_save_iters],
+            commands=[command(export, **names)],
             outputs=[run / "hf" / step_name(step) for step in sizes.sft_save_iters],
         ),
     ]
@@ -218,7 +218,7 @@ def training_stages(run: Path, names: dict[str, object], sizes: Sizes) -> list[S
 
 def step_name(step: int) -> str:
     """Folder name of an exported checkpoint."""
-    return f"step-{step:04d}"
+    return f"iter_{step:07d}"
 
 
 def result_stages(run: Path, names: dict[str, object]) -> list[Stage]:

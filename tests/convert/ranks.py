@@ -1,6 +1,6 @@
 """Several ranks of a model: load a Hugging Face folder, compute logits, write a checkpoint. Run by `run_ranks`.
 
-    NUM_RANKS TP REFERENCES.pt JOBS.json
+    NUM_RANKS TP VIRTUAL_STAGES REFERENCES.pt JOBS.json
 
 REFERENCES.pt holds a `Reference` for each model folder; JOBS.json is a list of objects:
 
@@ -8,6 +8,7 @@ REFERENCES.pt holds a `Reference` for each model folder; JOBS.json is a list of 
     save          checkpoint folder to write, or null
     metadata      for Megatron-Core's sharded_state_dict
     gradients     folder in the model's format whose tensors are the gradients of the documents' loss, or null
+    checkpoint    iteration folder to load the weights from instead of the model folder, or absent
 
 Ranks are forked after the imports, which so happen once.
 """
@@ -34,7 +35,7 @@ from megatron_sft.convert.hf_weights import load_hf_into
 from megatron_sft.model import checkpoint_dir
 from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.model.gpt import build_gpt, initialize_model_parallel, transformer_config
+from megatron_sft.model.gpt import build_chunks, initialize_model_parallel, transformer_config
 from megatron_sft.model.layout import ParallelLayout
 from megatron_sft.train.loss import token_losses
 from tests.convert.reference import Reference
@@ -62,49 +63,72 @@ def run_rank(rank: int, num_ranks: int, port: int) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
-    tp, references, jobs = (
-        int(sys.argv[2]),
-        torch.load(sys.argv[3], weights_only=False),
-        json.loads(Path(sys.argv[4]).read_text()),
-    )
+    tp, virtual_stages = int(sys.argv[2]), int(sys.argv[3])
+    references, jobs = torch.load(sys.argv[4], weights_only=False), json.loads(Path(sys.argv[5]).read_text())
     device = select_device("cpu")
-    layout = ParallelLayout(tensor_model_parallel_size=tp, pipeline_model_parallel_size=num_ranks // tp)
+    layout = ParallelLayout(
+        tensor_model_parallel_size=tp,
+        pipeline_model_parallel_size=num_ranks // tp,
+        virtual_stages=virtual_stages,
+    )
     with device.activate(), process_group(device):
         initialize_model_parallel(layout)
         for job in jobs:
             geometry = ModelGeometry.from_hf_config(job["model"])
             config = transformer_config(geometry, layout, device, dtype=torch.float32, perform_initialization=False)
-            model = loaded(config, geometry, device, job["model"])
+            chunks = build_chunks(config, geometry, device)
+            if "checkpoint" in job:
+                restore(chunks, job["checkpoint"])
+            else:
+                load(chunks, geometry, job["model"])
             reference = references[job["model"]]
-            compare_logits(model, reference)
+            compare_logits(chunks, reference)
             if job["gradients"]:
-                compare_gradients(model, loaded(config, geometry, device, job["gradients"]), reference, geometry)
+                (model,), expected = chunks, build_chunks(config, geometry, device)
+                load(expected, geometry, job["gradients"])
+                compare_gradients(model, expected[0], reference, geometry)
             if job["save"]:
-                write(model, job["metadata"], Path(job["model"]), Path(job["save"]))
+                write(chunks, job["metadata"], Path(job["model"]), Path(job["save"]))
 
 
-def loaded(config: Any, geometry: ModelGeometry, device: Any, folder: str) -> Any:
-    model = build_gpt(config, geometry, device)
-    for parameter in model.parameters():
-        torch.nn.init.constant_(parameter, float("nan"))
-    load_hf_into(model, geometry, folder)
-    return model
+def load(chunks: list[Any], geometry: ModelGeometry, folder: str) -> None:
+    for model in chunks:
+        for parameter in model.parameters():
+            torch.nn.init.constant_(parameter, float("nan"))
+        load_hf_into(model, geometry, folder)
+
+
+def restore(chunks: list[Any], checkpoint: str) -> None:
+    """Megatron-Core's own reading. Zeros before: it leaves rows alone that only this layout's vocabulary has."""
+    for model in chunks:
+        for parameter in model.parameters():
+            torch.nn.init.zeros_(parameter)
+    state = dist_checkpointing.load(sharded_state(chunks, {}), checkpoint)
+    for number, model in enumerate(chunks):
+        model.load_state_dict(state[f"model{number}"])
+
+
+def sharded_state(chunks: list[Any], metadata: dict[str, Any]) -> dict[str, Any]:
+    metadata = {**metadata, "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
+    return {f"model{number}": model.sharded_state_dict(metadata=metadata) for number, model in enumerate(chunks)}
 
 
 @torch.no_grad()
-def compare_logits(model: Any, reference: Reference) -> None:
-    if not model.pre_process:
-        hidden = torch.empty(len(reference.tokens), 1, model.config.hidden_size)
-        torch.distributed.recv(hidden, parallel_state.get_pipeline_model_parallel_prev_rank())
-        model.set_input_tensor(hidden)
-    result = forward(model, reference)
-    if not model.post_process:
-        torch.distributed.send(result.contiguous(), parallel_state.get_pipeline_model_parallel_next_rank())
-        return
-    logits = gather_from_tensor_model_parallel_region(result).reshape(len(reference.tokens), -1)
-    vocab_size = reference.logits.shape[1]
-    assert (logits[:, vocab_size:] == 0).all(), "the padded vocabulary must be zero"
-    torch.testing.assert_close(logits[:, :vocab_size], reference.logits, atol=TOLERANCE, rtol=0)
+def compare_logits(chunks: list[Any], reference: Reference) -> None:
+    """The hidden states go round the pipeline ranks once for each virtual stage."""
+    for model in chunks:
+        if not model.pre_process:
+            hidden = torch.empty(len(reference.tokens), 1, model.config.hidden_size)
+            torch.distributed.recv(hidden, parallel_state.get_pipeline_model_parallel_prev_rank())
+            model.set_input_tensor(hidden)
+        result = forward(model, reference)
+        if not model.post_process:
+            torch.distributed.send(result.contiguous(), parallel_state.get_pipeline_model_parallel_next_rank())
+            continue
+        logits = gather_from_tensor_model_parallel_region(result).reshape(len(reference.tokens), -1)
+        vocab_size = reference.logits.shape[1]
+        assert (logits[:, vocab_size:] == 0).all(), "the padded vocabulary must be zero"
+        torch.testing.assert_close(logits[:, :vocab_size], reference.logits, atol=TOLERANCE, rtol=0)
 
 
 def compare_gradients(model: Any, expected: Any, reference: Reference, geometry: ModelGeometry) -> None:
@@ -135,14 +159,13 @@ def forward(model: Any, reference: Reference) -> torch.Tensor:
     return result
 
 
-def write(model: Any, metadata: dict[str, Any], model_dir: Path, save: Path) -> None:
-    metadata = {**metadata, "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
+def write(chunks: list[Any], metadata: dict[str, Any], model_dir: Path, save: Path) -> None:
     partial = save / "iter_0000010.incomplete"
     if torch.distributed.get_rank() == 0:
         checkpoint_dir.incomplete_dir(save, 10)
     torch.distributed.barrier()
     strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
-    dist_checkpointing.save(model.sharded_state_dict(metadata=metadata), str(partial), strategy)
+    dist_checkpointing.save(sharded_state(chunks, metadata), str(partial), strategy)
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
         collected = save / "collected"

@@ -86,11 +86,30 @@ def test_tensor_and_pipeline_parallel(models: dict[str, Model], tmp_path: Path) 
         if name.startswith("qwen3") or way == "stacked"
     ]
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    run_ranks(2, tmp_path / "r.pt", tmp_path / "jobs.json", num_ranks=4)
+    run_ranks(2, 1, tmp_path / "r.pt", tmp_path / "jobs.json", num_ranks=4)
     assert len(jobs) == 2 * 3 + 5
     for job in jobs:
         export(job["save"], Path(job["save"]) / "export")
         assert same_bytes(read_weights(Path(job["model"])), read_weights(Path(job["save"]) / "export")), job
+
+
+@pytest.mark.slow
+def test_three_ranks_and_interleaved_stages(tmp_path: Path) -> None:
+    """tp 3 x pp 2 in 2 virtual stages, with the heads of SmolLM2: 9 in 3 groups; from both kinds of folders."""
+    heads = {"hidden_size": 72, "num_attention_heads": 9, "num_key_value_heads": 3}
+    references, jobs, tied = {}, [], {"tied": True, "untied": False}
+    for name, is_tied in tied.items():
+        model = save_model(tmp_path / name, family="llama", **heads, tie_word_embeddings=is_tied)
+        references[str(model)] = make_reference(model, LENGTHS)
+        job: dict[str, Any] = {"model": str(model), "metadata": {}, "gradients": None}
+        imported = import_model(model, tmp_path / name / "imported")
+        jobs += [job | {"save": str(model / "save")}, job | {"save": None, "checkpoint": str(imported)}]
+    torch.save(references, tmp_path / "r.pt")
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    run_ranks(3, 2, tmp_path / "r.pt", tmp_path / "jobs.json", num_ranks=6)
+    for name in tied:
+        export(tmp_path / name / "save", tmp_path / name / "export")
+        assert same_bytes(read_weights(tmp_path / name), read_weights(tmp_path / name / "export"))
 
 
 @pytest.mark.slow
@@ -108,7 +127,7 @@ def test_gradients_under_tensor_parallelism(models: dict[str, Model], tmp_path: 
         jobs.append({"model": str(model.folder), "save": None, "gradients": str(folder)})
     torch.save(references, tmp_path / "r.pt")
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    run_ranks(2, tmp_path / "r.pt", tmp_path / "jobs.json", num_ranks=2)
+    run_ranks(2, 1, tmp_path / "r.pt", tmp_path / "jobs.json", num_ranks=2)
 
 
 @pytest.mark.parametrize("name", ["qwen3-tied", "qwen3-untied", "qwen2-tied", "qwen2-untied", "llama", "internlm2"])

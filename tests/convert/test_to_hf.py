@@ -116,10 +116,18 @@ def test_damaged_files(model_folder: Path, write_checkpoint: Write, tmp_path: Pa
     folder = save / "iter_0000010"
     (data,) = folder.glob("*.distcp")
     content = data.read_bytes()
-    data.write_bytes(content[: len(content) // 2])
+    place = content.index(megatron_tensors(model_folder)["output_layer.weight"].numpy().tobytes()) + 1000
+    data.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    assert "cannot read output_layer.weight; a file of the checkpoint is missing, truncated or damaged" in refusal(
+        save, tmp_path / "out"
+    )
+    middle = len(content) // 2
+    data.write_bytes(content[:middle] + bytes(5000) + content[middle + 5000 :])
     assert "missing, truncated or damaged" in refusal(save, tmp_path / "out")
+    data.write_bytes(content[:middle])
+    assert f"{data} is truncated: {middle} bytes, and data up to byte" in refusal(save, tmp_path / "out")
     data.unlink()
-    assert "missing, truncated or damaged" in refusal(save, tmp_path / "out")
+    assert f"{data} is missing: " in refusal(save, tmp_path / "out")
     (folder / ".metadata").write_bytes(b"x")
     assert "cannot read the distributed checkpoint's .metadata" in refusal(save, tmp_path / "out")
 
@@ -145,16 +153,17 @@ def test_wrong_bytes_on_disk_are_found(
 ) -> None:
     save = write_checkpoint(model_folder, megatron_tensors(model_folder))
 
-    def write_and_flip(folder: Path, plan: object, tensors: object) -> None:
-        write_tensors(folder, plan, tensors)  # type: ignore[arg-type]
+    def write_and_flip(folder: Path, plan: object, tensors: object) -> object:
+        digests = write_tensors(folder, plan, tensors)  # type: ignore[arg-type]
         path = folder / "model.safetensors"
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
+        return digests
 
     write_tensors = to_hf.write_tensors
     monkeypatch.setattr(to_hf, "write_tensors", write_and_flip)
-    assert "lm_head.weight differs from the checkpoint after writing" in refusal(save, tmp_path / "out")
+    assert "model.safetensors: differs on the disk from what was read" in refusal(save, tmp_path / "out")
 
 
 def test_kill_leaves_no_output(model_folder: Path, write_checkpoint: Write, tmp_path: Path) -> None:
