@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -106,7 +106,7 @@ def make_context() -> Any:
 
 def run_engine(
     context: Any, settings: EngineSettings, requests: Iterable[Request], report: EngineReport
-) -> Iterator[list[Completion]]:
+) -> Generator[list[Completion], None, None]:
     """Start an engine, yield completions in batches as they are finished, and end the process.
 
     `requests` is read as the engine takes them, at most two for each sequence that it works on ahead of what it
