@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ except ImportError as error:
     raise EnvironmentProblem('--endpoint needs the package httpx: install the extra "eval"') from error
 
 CONNECT_TIMEOUT_S = 30.0
+NOTICE_INTERVAL_S = 30.0
 SHOWN_CHARS = 300
 TRANSIENT_STATUS = frozenset((408, 409, 425, 429))
 """Refusals that pass; so do all from 500 on."""
@@ -85,6 +87,8 @@ class _Session:
         self._version: str | None = None
         self._num_given_up = 0
         """Requests given up since the last success, for reasons that do not lie in the query."""
+        self._num_repeated = 0
+        self._next_notice = time.monotonic()
         self._refused: set[str] | None = set()
         """Ids of the queries that were refused before the first success; None after it."""
 
@@ -136,10 +140,18 @@ class _Session:
             except TransientError as error:
                 if attempt + 1 == config.max_attempts:
                     raise
+                self._say(f"{error.reason}: {error}")
                 # Jitter keeps the workers from all coming back at the same moment.
                 pause = min(config.max_retry_delay, config.retry_delay * 2**attempt) * random.uniform(0.5, 1.0)
                 await asyncio.sleep(max(pause, error.wait_s))
         raise AssertionError("unreachable")
+
+    def _say(self, trouble: str) -> None:
+        """Report now and then that requests have to be repeated, since a long pause would look like a hang."""
+        self._num_repeated += 1
+        if time.monotonic() >= self._next_notice:
+            self._next_notice = time.monotonic() + NOTICE_INTERVAL_S
+            print(f"{self._num_repeated} requests repeated so far, this one after {trouble[:SHOWN_CHARS]}", flush=True)
 
     async def _ask(self, client: "httpx.AsyncClient", job: Job) -> Answer:
         try:

@@ -15,6 +15,8 @@ from megatron_sft.traces.__main__ import main
 from megatron_sft.traces.work import seed_of
 from tests.traces.conftest import PROMPTS, Teacher, read_traces, write_rows
 
+pytest.importorskip("httpx", reason="httpx is not installed")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -68,7 +70,9 @@ def test_rows_and_requests(generate: Any, teacher: Teacher, tiny_tokenizer: Path
     assert manifest["files"] == {"traces-0000-of-0001.jsonl": 12}
 
 
-def test_faults_are_retried_and_change_nothing(generate: Any, teacher: Teacher, tmp_path: Path) -> None:
+def test_faults_are_retried_and_change_nothing(
+    generate: Any, teacher: Teacher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert generate("calm") == 0
     num_calm = len(teacher.bodies)
     kinds = ["500", "cut", "drop", "garbage", "429", "hang", "503"]
@@ -76,6 +80,7 @@ def test_faults_are_retried_and_change_nothing(generate: Any, teacher: Teacher, 
     teacher.faults = lambda number: kinds[number // 2 % 7] if number % 2 else None
     assert generate("stormy", "--request-timeout", "0.5", "--max-num-seqs", "2") == 0
     assert len(teacher.bodies) - num_calm >= 12 + 7
+    assert "1 requests repeated so far, this one after status_503: status 503" in capsys.readouterr().out
     assert read_traces(tmp_path / "stormy") == read_traces(tmp_path / "calm")
     assert failures(tmp_path / "stormy") == []
 

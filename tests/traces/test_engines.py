@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,14 @@ def without(names: tuple[str, ...], rows: list[dict[str, Any]]) -> list[dict[str
     return [{name: value for name, value in row.items() if name not in names} for row in rows]
 
 
-def num_holding(file: Path) -> int:
-    """How many processes have a file open."""
-    num = 0
+def holders(file: Path) -> list[int]:
+    """The processes that have a file open."""
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            num += any(os.readlink(link) == str(file.resolve()) for link in (process / "fd").iterdir())
-        except OSError:
-            continue
-    return num
+        with suppress(OSError):
+            if any(os.readlink(link) == str(file.resolve()) for link in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return found
 
 
 @pytest.mark.vllm
@@ -59,19 +59,25 @@ def test_a_killed_run_goes_on_to_the_same_set(random_model: Path, tmp_path: Path
 
     command = [sys.executable, "-m", "megatron_sft.traces", *arguments(random_model, inputs, killed), "--logprobs"]
     file = killed / "traces-0000-of-0001.jsonl"
-    for num_kills in (1, 2):
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
-        while not file.exists() or file.read_bytes().count(b"\n") < KILL_AFTER_ROWS * num_kills:
+    log = killed / "logs" / "engine-0000.log"
+    for victim in ("program", "engine"):
+        num_before = file.read_bytes().count(b"\n") if file.exists() else 0
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while not file.exists() or file.read_bytes().count(b"\n") < num_before + KILL_AFTER_ROWS:
             assert process.poll() is None, "it must be killed before its end"
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        assert file.read_bytes().count(b"\n") < NUM_QUERIES * NUM_SAMPLES
+        (engine,) = holders(log)
+        os.kill(process.pid if victim == "program" else engine, signal.SIGKILL)
+        error = process.communicate()[1].decode()
+        assert process.returncode == (-signal.SIGKILL if victim == "program" else 2)
+        # As the kernel does when memory runs out.
+        assert (victim == "engine") == ("its process ended with exit code -9" in error)
+        assert num_before < file.read_bytes().count(b"\n") < NUM_QUERIES * NUM_SAMPLES
         # The engine must not outlive its caller: it holds the memory that the next one needs.
         deadline = time.monotonic() + 30
-        while num_holding(killed / "logs" / "engine-0000.log") and time.monotonic() < deadline:
+        while holders(log) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert num_holding(killed / "logs" / "engine-0000.log") == 0
+        assert holders(log) == []
     before = file.read_bytes().splitlines(keepends=True)
     assert main([*arguments(random_model, inputs, killed), "--logprobs"]) == 0
     assert file.read_bytes().startswith(b"".join(line for line in before if line.endswith(b"\n")))
