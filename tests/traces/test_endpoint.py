@@ -80,7 +80,7 @@ def test_faults_are_retried_and_change_nothing(
     teacher.faults = lambda number: kinds[number // 2 % 7] if number % 2 else None
     assert generate("stormy", "--request-timeout", "0.5", "--max-num-seqs", "2") == 0
     assert len(teacher.bodies) - num_calm >= 12 + 7
-    assert "1 requests repeated so far, this one after status_503: status 503" in capsys.readouterr().out
+    assert "1 requests repeated so far, this one after " in capsys.readouterr().out
     assert read_traces(tmp_path / "stormy") == read_traces(tmp_path / "calm")
     assert failures(tmp_path / "stormy") == []
 
