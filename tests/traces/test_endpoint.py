@@ -190,7 +190,7 @@ def test_the_same_command_adds_nothing_and_another_is_refused(
     assert generate("traces", "--num-samples", "2") == 2
     assert "beyond --num-samples 2" in capsys.readouterr().err
     assert generate("traces", "--num-samples", "4", "--limit", "2") == 2
-    assert "'q2' is not in the input" in capsys.readouterr().err
+    assert "is not in the input: give all inputs" in capsys.readouterr().err
 
 
 def test_a_changed_query_is_refused(
