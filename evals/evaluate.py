@@ -15,10 +15,10 @@ from evals.generate import generate
 from evals.grade import grade
 from evals.graders.registry import builtin_graders, choose_grader
 from evals.items import load_items
-from evals.model_folder import open_models
 from evals.plan import Task, TaskPlan, make_plan
 from evals.publish import format_table, merge_results, write_tensorboard
 from megatron_sft import cli
+from megatron_sft.generation.model_folder import open_models
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 from tqdm import tqdm
 
 from evals.config import EvaluateConfig
-from evals.engine import Completion, EngineReport, EngineSettings, Request, make_context, run_engine
 from evals.plan import PlannedAnswer, TaskPlan, max_model_len
 from evals.records import KeyedRecords
+from megatron_sft.generation.engine import Completion, EngineReport, EngineSettings, Request, make_context, run_engine
 
 
 def generate(config: EvaluateConfig, plans_by_model: Sequence[list[TaskPlan]]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from evals.config import EvaluateConfig
 from evals.items import Item
-from evals.model_folder import ModelFolder
 from megatron_sft.errors import ConfigError
+from megatron_sft.generation.model_folder import ModelFolder
 
 THINK_OPENING = "<think>"
 

@@ -29,6 +29,10 @@ class EnvironmentProblem(UserError, RuntimeError):
     """A package, device or external program that is missing or is the wrong one."""
 
 
+class IncompleteError(UserError, RuntimeError):
+    """A program did what it could and filed it, but a part failed; the same command tries that again."""
+
+
 class NonFiniteError(UserError, FloatingPointError):
     """A loss or gradient norm that is NaN or infinite."""
 

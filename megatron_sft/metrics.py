@@ -54,9 +54,15 @@ def drop_partial_line(path: Path) -> None:
     if not path.exists():
         return
     with path.open("rb+") as file:
-        content = file.read()
-        keep = content.rfind(b"\n") + 1
-        if keep != len(content):
+        size = keep = file.seek(0, os.SEEK_END)
+        while keep:
+            start = max(0, keep - (1 << 16))
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            keep = start + newline + 1
+            if newline >= 0:
+                break
+        if keep != size:
             file.truncate(keep)
 
 

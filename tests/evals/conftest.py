@@ -1,39 +1,9 @@
-"""A small random model with its tokenizer, and problems for it."""
+"""Problems for a small model."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def random_model(tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen3 folder with random weights, large enough in scale for its greedy answers to vary; iteration 40."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("random") / "step-40"
-    shutil.copytree(tiny_tokenizer, folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.Qwen3Config(
-        vocab_size=320,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,  # the smallest that vLLM has on CPU
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model = transformers.Qwen3ForCausalLM(config)
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    model.save_pretrained(folder)
-    (folder / "megatron_sft.json").write_text('{"iteration": 40}')
-    return folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evals.evaluate import main
-from evals.model_folder import open_models
+from megatron_sft.generation.model_folder import open_models
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -66,7 +66,9 @@ def test_greedy_run_equals_transformers_and_resumes(
 
     # Nothing is missing now, so grading needs no engine; an answer edited on file is graded as it stands.
     edited = records(generations)
-    edited[0] |= {"finish_reason": "stop", "text": "<think>3+5</think> \\boxed{8}"}
+    # Rows are in the order in which they were finished.
+    first = next(row for row in edited if row["item"] == "addition-3-5")
+    first |= {"finish_reason": "stop", "text": "<think>3+5</think> \\boxed{8}"}
     generations.write_text("".join(json.dumps(row) + "\n" for row in edited))
     assert evaluate(random_model, data, output, *greedy, "--stage", "grade") == 0
     assert json.loads((output / "results.json").read_text())[0]["score"] == pytest.approx(1 / 6)

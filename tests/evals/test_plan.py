@@ -7,9 +7,9 @@ import pytest
 
 from evals.config import EvaluateConfig
 from evals.items import load_items
-from evals.model_folder import ModelFolder, open_models, unique_names
 from evals.plan import Task, TaskPlan, make_plan
-from megatron_sft.errors import ConfigError, DataError
+from megatron_sft.errors import ConfigError
+from megatron_sft.generation.model_folder import ModelFolder, open_models
 
 
 @pytest.fixture
@@ -29,12 +29,6 @@ def plan_with(model: ModelFolder, task: Task, **options: object) -> TaskPlan:
 
 def keys(plan: TaskPlan) -> list[str]:
     return [answer.key for answer in plan.answers]
-
-
-def test_the_model_folder_tells_step_and_stop_ids(model: ModelFolder) -> None:
-    assert (model.name, model.iteration, model.max_position_embeddings) == ("step-40", 40, 256)
-    assert model.kv_bytes_per_token == 2 * 2 * 2 * 32 * 4
-    assert len(model.tokenizer.stop_ids) == 2, "both of generation_config.json"
 
 
 def test_every_answer_has_its_own_key_and_seed(model: ModelFolder, task: Task) -> None:
@@ -95,18 +89,3 @@ def test_a_template_that_opens_the_trace_is_noticed(tiny_tokenizer: Path, model:
     assert not any(answer.prompt_opens_think for answer in plan_with(model, task).answers)
     opened = plan_with(replace(model, tokenizer=Opening()), task)
     assert all(answer.prompt_opens_think for answer in opened.answers)
-
-
-def test_names_are_as_short_as_they_can_be() -> None:
-    assert unique_names([Path("/a/step-1"), Path("/a/step-2")]) == ["step-1", "step-2"]
-    assert unique_names([Path("/a/hf"), Path("/b/hf")]) == ["a-hf", "b-hf"]
-
-
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, random_model: Path) -> None:
-    with pytest.raises(DataError, match=r"config\.json does not exist"):
-        open_models((tmp_path,))
-    with pytest.raises(DataError, match="given twice"):
-        open_models((random_model, random_model))
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(DataError, match=r"no \*\.safetensors"):
-        open_models((tmp_path,))

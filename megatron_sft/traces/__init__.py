@@ -1,0 +1,1 @@
+"""`tools/generate_traces`: a teacher answers queries, several times each."""
