@@ -15,10 +15,10 @@ pytest.importorskip("megatron.core")
 
 from megatron_sft.model.device import Device, process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
-from megatron_sft.model.gpt import model_parallel, transformer_config
+from megatron_sft.model.gpt import build_chunks, model_parallel, transformer_config
 from megatron_sft.model.layout import ParallelLayout
 from tests.convert.models import save_as_internlm2, save_model
-from tests.convert.ranks import compare_logits, loaded
+from tests.convert.ranks import compare_logits, load
 from tests.convert.reference import Reference, make_reference
 
 pytestmark = pytest.mark.trainer
@@ -62,10 +62,12 @@ def save(folder: Path, family: str, rotary: str, longest: int) -> Path:
     return save_model(folder, family=family, rope_parameters=parameters, num_hidden_layers=2, **shape)
 
 
-def megatron_model(folder: Path, device: Device) -> Any:
+def megatron_model(folder: Path, device: Device) -> list[Any]:
     geometry = ModelGeometry.from_hf_config(folder)
     options = {"dtype": torch.float32, "perform_initialization": False}
-    return loaded(transformer_config(geometry, ParallelLayout(), device, **options), geometry, device, str(folder))
+    chunks = build_chunks(transformer_config(geometry, ParallelLayout(), device, **options), geometry, device)
+    load(chunks, geometry, str(folder))
+    return chunks
 
 
 @pytest.mark.parametrize(("family", "rotary"), itertools.product(SHAPES, ROTARY))
