@@ -1,8 +1,7 @@
-//! The length of one global batch's rows: no longer than that many rows of the ranks need.
+//! The capacity of one global batch's rows: no more than that many rows of the ranks need.
 //!
-//! Every rank gets the same number of rows, and all rows of a batch have the same length. Rounding the number of rows up
-//! at full capacity would leave up to a row per rank empty: 10 % of what 16 ranks compute on 256 traces. With the number
-//! of rows given, shorter rows hold the batch as well.
+//! Every rank gets the same number of rows, so their number is rounded up; at full capacity that would leave up to a row
+//! per rank empty. With the number given, rows of less capacity hold the batch as well, and are near equal in length.
 
 use super::{best_fit, refine, Packing};
 

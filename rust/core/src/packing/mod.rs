@@ -5,10 +5,10 @@
 //! gap to the lower bound `ceil(tokens / capacity)`. Everything is a function of the arguments alone, in integers, so
 //! that every rank draws the same plan on any machine.
 //!
-//! The rows of a global batch are only as long as its rows need to be ([`fit`]): their number is a multiple of the ranks,
-//! and what that adds to their number comes off their length.
+//! The number of a global batch's rows is a multiple of the ranks; what that adds to their number comes off their length
+//! ([`fit`]). Rows are dealt to ranks, and where there are few, samples ([`balance`]).
 //!
-//! *Fill* is real tokens / (rows x row length).
+//! *Fill* is real tokens / tokens of the rows with their padding.
 
 mod balance;
 mod best_fit;
