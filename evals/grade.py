@@ -59,6 +59,7 @@ def _grade_answer(
                 "grader": grader.name,
                 "correct": verdict.correct,
                 "reason": verdict.reason,
+                "figures": dict(verdict.figures),
             }
         )
     record = grades[key]
@@ -79,4 +80,4 @@ def decide(generation: dict[str, Any], answer: Any, grader: Grader) -> Verdict:
     final = final_part(generation["text"], prompt_opens_think=generation["prompt_opens_think"])
     if final is None:
         return Verdict(correct=False, reason="think_not_closed")
-    return grader.grade(final, answer)
+    return grader.grade(generation["text"] if grader.reads_trace else final, answer)

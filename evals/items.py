@@ -18,7 +18,9 @@ class Item:
     messages: list[dict[str, str]]
     """The conversation up to the model's turn."""
     answer: Any
-    """What the grader compares with: a string, or for Countdown numbers and target."""
+    """What the grader compares with: a string, or an object whose fields the grader names."""
+    subset: str = ""
+    """Subject, category or level within the task; scores are also given by subset where there are several."""
 
 
 def load_items(data: Path, task: str, limit: int | None) -> list[Item]:

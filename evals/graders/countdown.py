@@ -13,6 +13,7 @@ class CountdownGrader:
     """The native verifier, which also verifies training data."""
 
     name = "countdown@1"
+    reads_trace = False
 
     def grade(self, final: str, answer: Any) -> Verdict:
         """See `Grader`."""

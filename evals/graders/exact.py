@@ -10,6 +10,7 @@ class ExactGrader:
     """The last boxed text equals the answer, white space aside. `0283` is not `283`: digit strings are answers, too."""
 
     name = "exact@1"
+    reads_trace = False
 
     def grade(self, final: str, answer: Any) -> Verdict:
         """See `Grader`."""

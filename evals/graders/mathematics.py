@@ -17,6 +17,7 @@ class MathGrader:
     """math-verify's verdict on the last box."""
 
     name = "math@2"
+    reads_trace = False
 
     def __init__(self, limit_s: float = 10.0) -> None:
         """Decide about an answer within `limit_s` seconds of processor time or not at all."""

@@ -1,6 +1,7 @@
 """What graders return, and where in a response the answer is."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from megatron_sft.data.chat import answer_text
@@ -14,7 +15,9 @@ class Verdict:
 
     correct: bool | None
     reason: str
-    """Empty when correct."""
+    """Empty when correct; else a word of the grader's, and behind a colon what it saw."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Further numbers about the answer, summed for `Benchmark.ratios`."""
 
 
 class Grader(Protocol):
@@ -22,9 +25,11 @@ class Grader(Protocol):
 
     name: str
     """With a version behind `@`, which must change when decisions change: grades on file are keyed by it."""
+    reads_trace: bool
+    """Whether `grade` gets the whole response, trace included, as some of the paper's own code does."""
 
     def grade(self, final: str, answer: Any) -> Verdict:
-        """Compare the text after the trace with the item's answer."""
+        """Compare the text after the trace (see `reads_trace`) with the item's answer."""
 
     def close(self) -> None:
         """Give back processes."""
