@@ -20,7 +20,7 @@ class Row:
 
 
 ReadItems: TypeAlias = Callable[[Sequence[Row], Set[str]], list[Item]]
-"""Makes items of rows, with the names of the paper's quirks that are switched on. Raises DataError naming `Row.where`."""
+"""Makes items of rows, given the paper's quirks that are switched on. Raises DataError that names `Row.where`."""
 
 
 @dataclass(frozen=True, kw_only=True)
