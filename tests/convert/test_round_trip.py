@@ -76,40 +76,72 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     return save_models(tmp_path_factory.mktemp("models"))
 
 
+def round_trip(
+    models: dict[str, Model], folder: Path, jobs: list[dict[str, Any]], layout: tuple[int, int, int]
+) -> None:
+    """Load, compare logits, save and export with (tp, virtual stages, ranks); the export has the model's bytes."""
+    tp, virtual_stages, num_ranks = layout
+    references = {str(model.folder): make_reference(model.same, LENGTHS) for model in models.values()}
+    torch.save(references, folder / "r.pt")
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    run_ranks(tp, virtual_stages, folder / "r.pt", folder / "jobs.json", num_ranks=num_ranks)
+    for job in jobs:
+        if job["save"] is not None:
+            export(job["save"], Path(job["save"]) / "export")
+            assert same_bytes(read_weights(Path(job["model"])), read_weights(Path(job["save"]) / "export")), job
+
+
+def job_of(model: Model, save: Path | None, **fields: Any) -> dict[str, Any]:
+    path = None if save is None else str(save)
+    return {"model": str(model.folder), "save": path, "metadata": {}, "gradients": None} | fields
+
+
 @pytest.mark.slow
-def test_tensor_and_pipeline_parallel(models: dict[str, Model], tmp_path: Path) -> None:
-    torch.save({str(model.folder): make_reference(model.same, LENGTHS) for model in models.values()}, tmp_path / "r.pt")
+@pytest.mark.parametrize(
+    "layout", [(2, 1, 2), (1, 1, 2), (1, 2, 2), (2, 2, 4)], ids=["tp2", "pp2", "pp2-interleaved", "tp2-pp2-interleaved"]
+)
+def test_every_family(layout: tuple[int, int, int], models: dict[str, Model], tmp_path: Path) -> None:
+    jobs = [job_of(model, tmp_path / name) for name, model in models.items()]
+    round_trip(models, tmp_path, jobs, layout)
+
+
+@pytest.mark.slow
+def test_every_way_of_storing(models: dict[str, Model], tmp_path: Path) -> None:
+    """And tp 2 x pp 2 without interleaving."""
     jobs = [
-        {"model": str(model.folder), "save": str(tmp_path / f"{name}-{way}"), "metadata": metadata, "gradients": None}
+        job_of(model, tmp_path / f"{name}-{way}", metadata=metadata)
         for name, model in models.items()
         for way, metadata in STORAGE.items()
         if name.startswith("qwen3") or way == "stacked"
     ]
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    run_ranks(2, 1, tmp_path / "r.pt", tmp_path / "jobs.json", num_ranks=4)
     assert len(jobs) == 2 * 3 + 5
-    for job in jobs:
-        export(job["save"], Path(job["save"]) / "export")
-        assert same_bytes(read_weights(Path(job["model"])), read_weights(Path(job["save"]) / "export")), job
+    round_trip(models, tmp_path, jobs, (2, 1, 4))
+
+
+THREE_GROUPS: dict[str, dict[str, Any]] = {
+    "qwen3": {"num_attention_heads": 9, "num_key_value_heads": 3},
+    "qwen2": {"hidden_size": 72, "num_attention_heads": 9, "num_key_value_heads": 3},
+    "llama": {"hidden_size": 72, "num_attention_heads": 9, "num_key_value_heads": 3},
+    "llama-tied": {"hidden_size": 72, "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True},
+}
+"""Heads that three ranks can share; SmolLM2-135M has 9 in 3 groups."""
 
 
 @pytest.mark.slow
-def test_three_ranks_and_interleaved_stages(tmp_path: Path) -> None:
-    """tp 3 x pp 2 in 2 virtual stages, with the heads of SmolLM2: 9 in 3 groups; from both kinds of folders."""
-    heads = {"hidden_size": 72, "num_attention_heads": 9, "num_key_value_heads": 3}
-    references, jobs, tied = {}, [], {"tied": True, "untied": False}
-    for name, is_tied in tied.items():
-        model = save_model(tmp_path / name, family="llama", **heads, tie_word_embeddings=is_tied)
-        references[str(model)] = make_reference(model, LENGTHS)
-        job: dict[str, Any] = {"model": str(model), "metadata": {}, "gradients": None}
-        imported = import_model(model, tmp_path / name / "imported")
-        jobs += [job | {"save": str(model / "save")}, job | {"save": None, "checkpoint": str(imported)}]
-    torch.save(references, tmp_path / "r.pt")
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    run_ranks(3, 2, tmp_path / "r.pt", tmp_path / "jobs.json", num_ranks=6)
-    for name in tied:
-        export(tmp_path / name / "save", tmp_path / name / "export")
-        assert same_bytes(read_weights(tmp_path / name), read_weights(tmp_path / name / "export"))
+@pytest.mark.parametrize("layout", [(3, 1, 3), (3, 2, 6)], ids=["tp3", "tp3-pp2-interleaved"])
+def test_three_ranks(layout: tuple[int, int, int], tmp_path: Path) -> None:
+    """Every family; from Hugging Face folders, and from what `from-hf` wrote of them."""
+    models: dict[str, Model] = {}
+    for name, heads in THREE_GROUPS.items():
+        path = save_model(tmp_path / name, family=name.removesuffix("-tied"), **heads)
+        models[name] = Model(folder=path, same=path)
+    internlm2 = save_as_internlm2(models["llama"].folder, tmp_path / "internlm2")
+    models["internlm2"] = Model(folder=internlm2, same=models["llama"].folder)
+    jobs = []
+    for name, model in models.items():
+        imported = import_model(model.folder, tmp_path / "imported" / name)
+        jobs += [job_of(model, tmp_path / "save" / name), job_of(model, None, checkpoint=str(imported))]
+    round_trip(models, tmp_path, jobs, layout)
 
 
 @pytest.mark.slow
