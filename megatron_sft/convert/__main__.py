@@ -39,6 +39,10 @@ class ToHf:
     dtype: Literal["float32", "bfloat16"] | None = None
     """Cast the weights to this type; they keep the checkpoint's when left out."""
 
+    trial: Literal["auto", "always", "never"] = "auto"
+    """Let transformers generate a few tokens from the export before it is called done, which takes the memory of
+    the whole model. auto: if the weights have at most 1 GiB."""
+
     def __post_init__(self) -> None:
         if self.iteration is not None:
             parse_iterations(self.iteration)
@@ -155,10 +159,12 @@ def _export(command: ToHf) -> None:
     dtype = None if command.dtype is None else getattr(torch, command.dtype)
     if not command.is_series:
         iteration = None if command.iteration is None else int(command.iteration)
-        export(command.checkpoint, command.output, iteration, dtype=dtype)
+        export(command.checkpoint, command.output, iteration, dtype=dtype, try_it=command.trial)
         return
     iterations = parse_iterations(command.iteration or "all")
-    series = Series(save=command.checkpoint, output=command.output, iterations=iterations, dtype=dtype)
+    series = Series(
+        save=command.checkpoint, output=command.output, iterations=iterations, dtype=dtype, try_it=command.trial
+    )
     if command.follow:
         series.follow(poll_seconds=command.poll_seconds, patience_minutes=command.patience_minutes)
     else:

@@ -2,12 +2,14 @@
 
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from megatron_sft import __version__
 from megatron_sft.convert.assets import read_json
+from megatron_sft.convert.trial import TrialResult
 from megatron_sft.errors import ConversionError
 from megatron_sft.files import write_json
 from megatron_sft.recipes.resolved import FILE_NAME as RESOLVED_OPTIONS
@@ -51,6 +53,12 @@ def write(folder: Path, origin: Mapping[str, Any], digests: Mapping[str, str]) -
     """Write FOLDER/provenance.json: `origin`, and size and sha256 of each weights file."""
     weights = {name: {"bytes": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
     write_json(folder / FILE, {**origin, "weights": weights})
+
+
+def add_trial(folder: Path, result: TrialResult) -> None:
+    """Put what was generated from the export into its provenance, as `trial`."""
+    found = read_json(folder / FILE)
+    write_json(folder / FILE, {**found, "trial": asdict(result)})
 
 
 def problem(folder: Path, expected: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ import torch
 
 from megatron_sft.convert import provenance
 from megatron_sft.convert.to_hf import checkpoint_fingerprint, export
+from megatron_sft.convert.trial import Trial
 from megatron_sft.errors import ConversionError, UserError
 from megatron_sft.model import checkpoint_dir
 
@@ -32,6 +33,8 @@ class Series:
     """None means every complete checkpoint."""
     dtype: torch.dtype | None = None
     """Cast the weights to it; by default they keep the checkpoints'."""
+    try_it: Trial = "auto"
+    """Whether something is generated from each export; see `export`."""
     say: Callable[[str], None] = field(default=print)
     """Receives one line per step."""
 
@@ -122,7 +125,7 @@ class Series:
                 self.say(f"iteration {iteration}: {output} is there already and whole")
                 return
             raise ConversionError(f"{output}: exists and is not this export ({problem}); remove it, or name another")
-        export(folder, output, dtype=self.dtype, say=self.say)
+        export(folder, output, dtype=self.dtype, try_it=self.try_it, say=self.say)
 
     def _finish(self, failed: Collection[int]) -> None:
         if failed:

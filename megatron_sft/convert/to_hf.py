@@ -15,12 +15,12 @@ import torch
 from tqdm import tqdm
 
 from megatron_sft import __version__
-from megatron_sft.convert import assets, provenance
+from megatron_sft.convert import assets, provenance, trial
 from megatron_sft.convert.disk import one_ahead, writing
 from megatron_sft.convert.dist_checkpoint import DistCheckpoint, StoredTensor
 from megatron_sft.convert.mapping import Entry, Layout, Piece, entries
 from megatron_sft.convert.safetensors_folder import plan_files, write_tensors
-from megatron_sft.convert.verify import verify_export
+from megatron_sft.convert.verify import is_known_to_transformers, verify_export
 from megatron_sft.errors import ConversionError
 from megatron_sft.files import removed_on_failure, sync_directory, sync_tree, write_json
 from megatron_sft.model import checkpoint_dir
@@ -54,6 +54,7 @@ def export(
     *,
     dtype: torch.dtype | None = None,
     max_file_bytes: int = MAX_FILE_BYTES,
+    try_it: trial.Trial = "auto",
     say: Callable[[str], None] = print,
 ) -> ExportSummary:
     """Write the checkpoint as a Hugging Face folder that transformers and vLLM open.
@@ -64,6 +65,8 @@ def export(
         iteration: which one of a save folder; the newest complete one by default.
         dtype: cast the weights to it; by default they keep the checkpoint's.
         max_file_bytes: data in one safetensors file.
+        try_it: whether transformers is to generate a few tokens from the export: `auto`, if the weights have at most
+            `trial.AUTO_BYTES`. An architecture whose code comes with the model is never run.
         say: receives one line per step.
 
     Raises:
@@ -88,13 +91,18 @@ def export(
         sync_tree(partial)
         say("opening the export and comparing what is on the disk with what was read from the checkpoint")
         verify_export(partial, source.geometry, plan, digests)
+        num_bytes = sum(info.num_bytes for info in plan)
+        if trial.is_wanted(try_it, num_bytes) and is_known_to_transformers(source.geometry):
+            provenance.add_trial(partial, trial.generate(partial))
+        elif try_it != "never":
+            say(f"nothing is generated from it: {_why_not_tried(source.geometry, num_bytes)}")
         partial.rename(output)
         sync_directory(output.parent)
     summary = ExportSummary(
         output=output,
         iteration=source.iteration,
         num_tensors=len(plan),
-        num_bytes=sum(info.num_bytes for info in plan),
+        num_bytes=num_bytes,
         num_files=len({info.file for info in plan}),
         dtype=source.dtype,
     )
@@ -103,6 +111,12 @@ def export(
         f"equal to the checkpoint of iteration {summary.iteration}"
     )
     return summary
+
+
+def _why_not_tried(geometry: ModelGeometry, num_bytes: int) -> str:
+    if not is_known_to_transformers(geometry):
+        return f"the code of {geometry.model_type} comes with the model, and is not run"
+    return f"{num_bytes / 1e9:.1f} GB of weights would be in memory (--trial always does it)"
 
 
 class _Source:
