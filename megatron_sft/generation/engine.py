@@ -70,6 +70,8 @@ class Request:
     """Sample from this many of the likeliest tokens; 0: from all."""
     min_p: float = 0.0
     """Leave out tokens that are less likely than this share of the likeliest one's probability."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     logprobs: bool = False
     """Whether the completion is to have `logprobs`."""
 
@@ -284,6 +286,8 @@ def _engine_request(request: Request) -> tuple[Any, Any]:
         top_p=request.top_p,
         top_k=request.top_k,
         min_p=request.min_p,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
         max_tokens=request.max_tokens,
         stop_token_ids=request.stop_token_ids,
         seed=request.seed,
