@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
 from multiprocessing.connection import Connection
@@ -29,8 +29,8 @@ MIN_CPU_BATCHED_TOKENS = 4096
 MAX_CPU_CACHE_BYTES = 1 << 30
 LOG_LINES_SHOWN = 12
 
-Inbox: TypeAlias = "queue.SimpleQueue[list[Request] | None]"
-"""Requests for the engine; None says that there will be no more."""
+Inbox: TypeAlias = "queue.SimpleQueue[list[Request] | Reload | None]"
+"""Requests for the engine, or other weights; None says that there will be no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,25 @@ class Completion:
     """Natural logarithm of each token's probability under the model, before temperature and cut-offs."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reload:
+    """Other weights for an engine."""
+
+    model: Path
+    probe: Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reloaded:
+    """What an engine with other weights said."""
+
+    seconds: float
+    """For the weights alone."""
+    before: Completion
+    """The probe's, with the weights before."""
+    after: Completion
+
+
 @dataclass
 class EngineReport:
     """What an engine said of itself; filled while its completions are read."""
@@ -118,38 +137,85 @@ def run_engine(
         EnvironmentProblem: when vLLM is missing, refuses the model or the settings, or its process dies; the
             message has the last lines of its log.
     """
-    began = time.perf_counter()
-    settings.log.parent.mkdir(parents=True, exist_ok=True)
-    here, there = context.Pipe(duplex=True)
-    process = context.Process(target=_serve, args=(there, settings), name="engine")
-    process.start()
-    there.close()
-    source = iter(requests)
-    try:
-        num_open = _hand_over(here, source, 2 * settings.max_num_seqs)
-        while num_open:
-            kind, content = here.recv()
+    with Engine(context, settings) as engine:
+        yield from engine.answer(requests, report)
+
+
+class Engine:
+    """An engine in a process of its own, which ends with this context.
+
+    Raises:
+        EnvironmentProblem: from every method, as `run_engine` does.
+    """
+
+    def __init__(self, context: Any, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._began = time.perf_counter()
+        settings.log.parent.mkdir(parents=True, exist_ok=True)
+        self._here, there = context.Pipe(duplex=True)
+        self._process = context.Process(target=_serve, args=(there, settings), name="engine")
+        self._process.start()
+        there.close()
+        self._versions: dict[str, str] = {}
+        self._start_s = 0.0
+
+    def __enter__(self) -> "Engine":
+        """Return the engine itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the process; without a word of farewell it ends at once, where it is."""
+        if kind is None:
+            with suppress(OSError):
+                self._here.send(None)
+        self._here.close()
+        self._process.join(timeout=30)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def answer(self, requests: Iterable[Request], report: EngineReport) -> Generator[list[Completion], None, None]:
+        """Yield the completions of these requests in batches as they are finished."""
+        source = iter(requests)
+        with self._watched():
+            num_open = _hand_over(self._here, source, 2 * self._settings.max_num_seqs)
+            while num_open:
+                completions, report.generate_s = self._receive("completions")
+                report.versions, report.start_s = self._versions, self._start_s
+                report.num_tokens += sum(len(completion.token_ids) for completion in completions)
+                num_open += _hand_over(self._here, source, len(completions)) - len(completions)
+                yield completions
+
+    def load(self, model: Path, probe: Request) -> Reloaded:
+        """Replace the weights by those of another folder of the same architecture, and ask `probe` before and after.
+
+        To be called when all requests have been answered.
+        """
+        with self._watched():
+            self._here.send(Reload(model=model, probe=probe))
+            found: Reloaded = self._receive("reloaded")
+            return found
+
+    def _receive(self, expected: str) -> Any:
+        while True:
+            kind, content = self._here.recv()
             if kind == "error":
-                raise _failure(settings, content)
-            if kind == "started":
-                report.versions = content
-                report.start_s = time.perf_counter() - began
-                continue
-            completions, report.generate_s = content
-            report.num_tokens += sum(len(completion.token_ids) for completion in completions)
-            num_open += _hand_over(here, source, len(completions)) - len(completions)
-            yield completions
-        here.send(None)
-    except (EOFError, ConnectionError):
-        process.join()
-        raise _failure(settings, f"its process ended with exit code {process.exitcode}") from None
-    finally:
-        # Without a word of farewell the engine ends at once, where it is.
-        here.close()
-        process.join(timeout=30)
-        if process.is_alive():
-            process.kill()
-            process.join()
+                raise _failure(self._settings, content)
+            if kind == expected:
+                return content
+            assert kind == "started", kind
+            self._versions = content
+            self._start_s = time.perf_counter() - self._began
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Turn the end of the process into an error that says so."""
+        try:
+            yield
+        except (EOFError, ConnectionError):
+            self._process.join()
+            reason = f"its process ended with exit code {self._process.exitcode}"
+            raise _failure(self._settings, reason) from None
 
 
 def _hand_over(connection: Connection, source: Iterator[Request], num: int) -> int:
@@ -190,9 +256,9 @@ def _receive(connection: Connection, inbox: Inbox) -> None:
     """Collect requests, and end the process with its caller, who may have been killed: memory must not stay taken."""
     with suppress(EOFError, OSError):
         while True:
-            requests = connection.recv()
-            inbox.put(requests)
-            if requests is None:
+            message = connection.recv()
+            inbox.put(message)
+            if message is None:
                 return
     os._exit(1)
 
@@ -237,10 +303,15 @@ def _generate(connection: Connection, inbox: Inbox, settings: EngineSettings) ->
     while True:
         # Requests are waited for only where there is nothing else to do.
         while not keys or not inbox.empty():
-            requests = inbox.get()
-            if requests is None:
+            message = inbox.get()
+            if message is None:
                 return
-            for request in requests:
+            if isinstance(message, Reload):
+                assert not keys, "weights are replaced between requests only"
+                connection.send(("reloaded", _reload(llm, message)))
+                began = time.perf_counter()
+                continue
+            for request in message:
                 number = str(next(numbers))
                 keys[number] = request.key
                 llm.llm_engine.add_request(number, *_engine_request(request))
@@ -248,6 +319,24 @@ def _generate(connection: Connection, inbox: Inbox, settings: EngineSettings) ->
         if outputs:
             completions = [_completion(keys.pop(output.request_id), output.outputs[0]) for output in outputs]
             connection.send(("completions", (completions, time.perf_counter() - began)))
+
+
+def _reload(llm: Any, message: Reload) -> Reloaded:
+    before = _ask(llm, message.probe)
+    began = time.perf_counter()
+    llm.collective_rpc("reload_weights", kwargs={"weights_path": str(message.model)})
+    # What was computed with the weights before must not be taken for theirs.
+    llm.reset_prefix_cache()
+    seconds = time.perf_counter() - began
+    return Reloaded(seconds=seconds, before=before, after=_ask(llm, message.probe))
+
+
+def _ask(llm: Any, request: Request) -> Completion:
+    llm.llm_engine.add_request(f"probe-{request.key}", *_engine_request(request))
+    while True:
+        for output in llm.llm_engine.step():
+            if output.finished:
+                return _completion(request.key, output.outputs[0])
 
 
 def _device_options(settings: EngineSettings, on_cpu: bool) -> dict[str, Any]:

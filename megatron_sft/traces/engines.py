@@ -1,7 +1,6 @@
 """Answers by vLLM engines that this program starts, each in a process with GPUs of its own."""
 
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,6 +10,7 @@ from typing import Any
 from megatron_sft.errors import UserError
 from megatron_sft.generation.engine import EngineReport, EngineSettings, Request, make_context, run_engine
 from megatron_sft.generation.model_folder import ModelFolder
+from megatron_sft.generation.sharing import SharedIterator, devices_of
 from megatron_sft.traces.config import GenerateTracesConfig
 from megatron_sft.traces.work import Backend, Desk, Job
 
@@ -44,18 +44,10 @@ def engine_settings(
     )
 
 
-def devices_of(number: int, num_gpus: int, visible: str | None = None) -> str:
-    """Return CUDA_VISIBLE_DEVICES for engine `number`, with `num_gpus` each out of those `visible` to this process."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "") if visible is None else visible
-    mine = range(number * num_gpus, (number + 1) * num_gpus)
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return ",".join(names[index] if index < len(names) else str(index) if not names else "-1" for index in mine)
-
-
 def _run(settings: list[EngineSettings], jobs: Iterator[Job], desk: Desk) -> None:
     """Let the engines draw from the jobs as they have room; one that fails leaves the rest to the others."""
     context = make_context()
-    shared = _Shared(jobs)
+    shared = SharedIterator(jobs)
     if len(settings) == 1:
         _run_one(context, settings[0], shared, desk)
         return
@@ -70,7 +62,7 @@ def _run(settings: list[EngineSettings], jobs: Iterator[Job], desk: Desk) -> Non
         raise errors[0]
 
 
-def _run_one(context: Any, settings: EngineSettings, shared: "_Shared", desk: Desk) -> None:
+def _run_one(context: Any, settings: EngineSettings, shared: "SharedIterator[Job]", desk: Desk) -> None:
     under_way: dict[str, Job] = {}
 
     def requests() -> Iterator[Request]:
@@ -90,25 +82,3 @@ def _run_one(context: Any, settings: EngineSettings, shared: "_Shared", desk: De
     except UserError as error:
         print(f"an engine failed, {len(under_way)} samples under way are lost: {error}", flush=True)
         raise
-
-
-class _Shared:
-    """An iterator that several threads draw from."""
-
-    def __init__(self, jobs: Iterator[Job]) -> None:
-        self._jobs = jobs
-        self._lock = threading.Lock()
-        self.stopped = False
-
-    def __iter__(self) -> "_Shared":
-        return self
-
-    def __next__(self) -> Job:
-        with self._lock:
-            if self.stopped:
-                raise StopIteration
-            return next(self._jobs)
-
-    def stop(self) -> None:
-        """Hand out no more."""
-        self.stopped = True

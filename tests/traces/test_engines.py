@@ -13,8 +13,8 @@ import pytest
 
 from megatron_sft.data import build_shards
 from megatron_sft.data.chat import ChatTokenizer
+from megatron_sft.generation.sharing import devices_of
 from megatron_sft.traces.__main__ import main
-from megatron_sft.traces.engines import devices_of
 from tests.traces.conftest import read_traces, write_rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]
