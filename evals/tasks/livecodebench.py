@@ -1,8 +1,6 @@
 """LiveCodeBench, release v2: 511 contest problems, checked on hidden tests of standard input or of a function."""
 
-import json
 from collections.abc import Sequence, Set
-from typing import Any
 
 from evals.items import Item
 from evals.tasks import published
@@ -22,48 +20,27 @@ ENDING = "Think step by step, then give the whole program in one final code bloc
 def read(rows: Sequence[Row], quirks: Set[str]) -> list[Item]:
     """Make an item of each row of the `code_generation_lite` files, whose fields are strings.
 
-    `question_id`, `question_content`, `starter_code`, `public_test_cases`, `private_test_cases`, `metadata` with
-    `func_name` for problems that ask for a function, `difficulty`.
+    `question_id`, `question_content`, `starter_code`, `public_test_cases`, `private_test_cases`, `difficulty`, and
+    `metadata` with `func_name` for problems that ask for a function.
     """
     return [_item(row) for row in rows]
 
 
 def _item(row: Row) -> Item:
-    # Decoding unpickles nothing; it lives beside the grader that runs the tests.
-    from evals.livecodebench_tests import decode_tests
+    # Only here: reading LiveCodeBench's tests is of no use to other benchmarks.
+    from evals.livecodebench_tests import code_answer
 
-    question = text_field(row, "question_content").strip()
-    starter_code = str(row.fields.get("starter_code") or "")
     try:
-        tests = [*decode_tests(text_field(row, "public_test_cases")), *_private_tests(row, decode_tests)]
-    except ValueError as error:
-        raise DataError(f"{row.where}: its tests cannot be read: {error}") from error
-    if not tests:
-        raise DataError(f"{row.where}: no tests")
-    name = _function_name(row)
-    if name is None:
+        answer = code_answer(row.fields)
+    except DataError as error:
+        raise DataError(f"{row.where}: {error}") from error
+    question = text_field(row, "question_content").strip()
+    if answer["fn_name"] is None:
         asked = f"{STDIN}\n\n{question}\n\n{ENDING}"
     else:
-        asked = f"{FUNCTION}\n\n```python\n{starter_code.rstrip()}\n```\n\n{question}\n\n{ENDING}"
-    answer = {"kind": "tests", "fn_name": name, "tests": tests, "starter_code": starter_code}
+        asked = f"{FUNCTION}\n\n```python\n{answer['starter_code'].rstrip()}\n```\n\n{question}\n\n{ENDING}"
     subset = str(row.fields.get("difficulty") or "")
     return Item(id=text_field(row, "question_id"), messages=user_turn(asked), answer=answer, subset=subset)
-
-
-def _private_tests(row: Row, decode: Any) -> Sequence[Any]:
-    text = row.fields.get("private_test_cases")
-    return decode(text) if text else []
-
-
-def _function_name(row: Row) -> str | None:
-    """The name in the metadata; None for a problem on standard input. Not guessed from the starter code."""
-    metadata = row.fields.get("metadata") or "{}"
-    try:
-        parsed = json.loads(metadata) if isinstance(metadata, str) else metadata
-        name = parsed.get("func_name")
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{row.where}: `metadata` is no JSON object: {str(metadata)[:80]!r}") from error
-    return str(name) if name else None
 
 
 BENCHMARK = Benchmark(
@@ -78,5 +55,7 @@ BENCHMARK = Benchmark(
     read=read,
     grader="code",
     preset=Preset(num_samples_per_item=3),
+    quirks={"fence_in_trace": "The last code block of the whole response counts, also one inside a trace."},
+    quirk_graders={"fence_in_trace": "code_paper"},
     published=published.LIVECODEBENCH,
 )

@@ -142,7 +142,7 @@ def test_the_thousand_of_mmlu_pro_are_what_the_rule_gives(shared_data: Path) -> 
 def test_every_benchmark_can_be_graded() -> None:
     benchmarks = builtin_benchmarks()
     # The judge's and the sandbox's graders are made with what the command line gives them.
-    known = {*builtin_graders(), "judge", "code"}
+    known = {*builtin_graders(), "judge", "code", "code_paper"}
     for name, benchmark in benchmarks.items():
         assert name == benchmark.name
         assert {benchmark.grader, *benchmark.quirk_graders.values()} <= known, name
