@@ -10,35 +10,40 @@ from evals.tasks.rows import text_field
 
 
 def read(rows: Sequence[Row], quirks: Set[str]) -> list[Item]:
-    """Make an item of each row of the published CSV: `Question`, the answers, `Category`.
+    """Make an item of each row: `Question`, the answers and `Category` of the CSV, or the hub's columns.
 
     The answer holds `question`, `best`, and the lists `correct` and `incorrect`, for the judge to compare with.
     """
     items = []
     for number, row in enumerate(rows):
-        question = text_field(row, "Question").strip()
+        question = text_field(row, "Question", "question").strip()
         answer = {
             "question": question,
-            "best": text_field(row, "Best Answer").strip(),
-            "correct": _split(text_field(row, "Correct Answers")),
-            "incorrect": _split(text_field(row, "Incorrect Answers")),
+            "best": text_field(row, "Best Answer", "best_answer").strip(),
+            "correct": _answers(row, "Correct Answers", "correct_answers"),
+            "incorrect": _answers(row, "Incorrect Answers", "incorrect_answers"),
         }
-        subset = str(row.fields.get("Category") or "")
+        subset = str(row.fields.get("Category") or row.fields.get("category") or "")
         items.append(Item(id=str(number), messages=user_turn(f"Q: {question}"), answer=answer, subset=subset))
     return items
 
 
-def _split(answers: str) -> list[str]:
-    return [answer.strip() for answer in answers.split(";") if answer.strip()]
+def _answers(row: Row, csv_name: str, hub_name: str) -> list[str]:
+    """Return a list of answers, which the CSV joins with semicolons."""
+    given = row.fields.get(hub_name)
+    answers = given if isinstance(given, list) else text_field(row, csv_name, hub_name).split(";")
+    return [str(answer).strip() for answer in answers if str(answer).strip()]
 
 
 BENCHMARK = Benchmark(
     name="truthfulqa",
     title="TruthfulQA",
     group="general",
+    # Not TruthfulQA.csv: the repository's later release has 790 questions under that name.
     source=Source(
-        local_names=("TruthfulQA_v1_817.csv", "truthfulqa.csv", "TruthfulQA.csv"),
-        origin="take TruthfulQA.csv (817 questions) from the folder data/v1 of the repository sylinrl/TruthfulQA",
+        local_names=("truthfulqa.csv", "truthfulqa.parquet", "TruthfulQA_v1_817.csv"),
+        hub_id="truthfulqa/truthful_qa",
+        hub_files=("generation/validation-00000-of-00001.parquet",),
     ),
     read=read,
     grader="judge",

@@ -174,6 +174,14 @@ def test_truthfulqa() -> None:
     (item,) = read("truthfulqa", row)
     assert content(item) == "Q: Is it?"
     assert item.answer == {"question": "Is it?", "best": "No", "correct": ["No", "It is not"], "incorrect": ["Yes"]}
+    hub = {
+        "category": "Law",
+        "question": "Is it?",
+        "best_answer": "No",
+        "correct_answers": ["No", "It is not"],
+        "incorrect_answers": ["Yes"],
+    }
+    assert read("truthfulqa", hub) == [item]
 
 
 def test_alpaca_eval_has_its_own_sampling() -> None:
