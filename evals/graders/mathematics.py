@@ -40,3 +40,13 @@ class MathGrader:
     def close(self) -> None:
         """See `Grader`."""
         self._verifier.close()
+
+
+class MathPaperGrader(MathGrader):
+    """As the paper's own script, which reads the whole response: the last box counts, also inside a trace.
+
+    The script also takes an answer from responses without any box; here they are wrong.
+    """
+
+    name = "math_paper@1"
+    reads_trace = True

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
+from evals.graders.choice import ChoiceGrader, GpqaPaperGrader, MmluProPaperGrader
 from evals.graders.countdown import CountdownGrader
 from evals.graders.exact import ExactGrader
-from evals.graders.mathematics import MathGrader
+from evals.graders.form import FormGrader
+from evals.graders.ifeval.grader import IfevalGrader
+from evals.graders.mathematics import MathGrader, MathPaperGrader
 from evals.graders.verdict import Grader
+from evals.graders.yes_no import YesNoGrader
 from evals.items import Item
 from megatron_sft.data.tasks.registry import builtin_families
 from megatron_sft.errors import ConfigError
@@ -13,7 +17,18 @@ from megatron_sft.errors import ConfigError
 
 def builtin_graders() -> dict[str, Callable[[], Grader]]:
     """Return what makes each grader."""
-    return {"exact": ExactGrader, "countdown": CountdownGrader, "math": MathGrader}
+    return {
+        "exact": ExactGrader,
+        "countdown": CountdownGrader,
+        "math": MathGrader,
+        "math_paper": MathPaperGrader,
+        "choice": ChoiceGrader,
+        "choice_gpqa_paper": GpqaPaperGrader,
+        "choice_mmlu_pro_paper": MmluProPaperGrader,
+        "yes_no": YesNoGrader,
+        "ifeval": IfevalGrader,
+        "form": FormGrader,
+    }
 
 
 def choose_grader(task: str, items: list[Item], choices: Mapping[str, str]) -> str:

@@ -22,17 +22,24 @@ class Row:
 ReadItems: TypeAlias = Callable[[Sequence[Row], Set[str]], list[Item]]
 """Makes items of rows, given the paper's quirks that are switched on. Raises DataError that names `Row.where`."""
 
+MakeRows: TypeAlias = Callable[[int, int], list[Row]]
+"""Draws rows where a benchmark has no file: (size, seed) -> rows. A smaller size gives the first of the same rows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """Where a benchmark's rows come from; nothing is ever downloaded without being asked for."""
 
-    local_names: tuple[str, ...]
+    local_names: tuple[str, ...] = ()
     """File names that are looked for in --data, the first that is there is read; all rows of one file."""
+    read_all: bool = False
+    """All of `local_names` are read, in their order, and none may be missing."""
     hub_id: str = ""
     """Data set on the Hugging Face hub, `owner/name`; empty where there is none."""
-    hub_files: str = ""
-    """Pattern of the data set's files that hold the items."""
+    hub_files: tuple[str, ...] = ()
+    """The data set's files that hold the items, all of them; they are found where the hub's cache already has them."""
+    origin: str = ""
+    """Where users find the file when it is not on the hub in this form, in words."""
     revision: str | None = None
     """Commit of the data set; None where none is known."""
     gated: bool = False
@@ -52,6 +59,8 @@ class Preset:
     max_tokens: int = 32_768
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    max_total_tokens: int | None = None
+    """Prompt and response together have at most this many; None: only the model's context bounds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +74,10 @@ class Benchmark:
     group: Group
     source: Source
     read: ReadItems
+    make_rows: MakeRows | None = None
+    """Draws the rows where `source` names no file."""
+    default_size: int = 0
+    """How many rows `make_rows` draws without --limit."""
     grader: str
     """Name in `evals.graders.registry`."""
     preset: Preset = field(default_factory=Preset)
@@ -73,6 +86,19 @@ class Benchmark:
     ratios: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Further figures: name -> (numerator, denominator), each a sum over all answers of a `Verdict.figures` entry."""
     quirks: Mapping[str, str] = field(default_factory=dict)
-    """What the paper's own code does otherwise: name for --paper-quirks -> one sentence."""
+    """What the paper's own code does otherwise: name for --paper-quirks -> one sentence. One that is in neither of the
+    two mappings below changes the prompt, in `read`."""
+    quirk_graders: Mapping[str, str] = field(default_factory=dict)
+    """Quirk -> the grader that has it."""
+    quirk_presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Quirk -> the sampling that it means."""
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's score by base model before fine-tuning, in its own unit (mostly per cent)."""
+
+    def grader_with(self, quirks: Set[str]) -> str:
+        """Return the grader's name, given the quirks that are switched on."""
+        return next((grader for quirk, grader in self.quirk_graders.items() if quirk in quirks), self.grader)
+
+    def preset_with(self, quirks: Set[str]) -> Preset:
+        """Return the sampling, given the quirks that are switched on."""
+        return next((preset for quirk, preset in self.quirk_presets.items() if quirk in quirks), self.preset)

@@ -8,7 +8,7 @@ import pytest
 
 from evals.graders.countdown import CountdownGrader
 from evals.graders.exact import ExactGrader
-from evals.graders.mathematics import MathGrader
+from evals.graders.mathematics import MathGrader, MathPaperGrader
 from evals.graders.registry import choose_grader
 from evals.graders.verdict import final_part
 from evals.items import Item
@@ -157,6 +157,17 @@ def test_math_grader(math_grader: MathGrader, boxed: str, answer: str, correct: 
 
 def test_math_grader_without_a_box_is_wrong(math_grader: MathGrader) -> None:
     assert math_grader.grade("it is 5", "5").correct is False
+
+
+def test_the_papers_math_grader_reads_traces_too() -> None:
+    grader = MathPaperGrader(limit_s=10)
+    assert grader.reads_trace
+    try:
+        assert grader.grade(r"<think>It is \boxed{5}, or is it", "5").correct is True
+        assert grader.grade(r"<think>It is \boxed{5}.</think> \boxed{6}", "5").correct is False
+        assert grader.grade("<think>5</think> 5", "5").reason == "no_boxed_answer"
+    finally:
+        grader.close()
 
 
 def test_math_grader_cuts_hostile_answers_off_and_goes_on() -> None:

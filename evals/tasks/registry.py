@@ -1,0 +1,46 @@
+"""All benchmarks by name."""
+
+from evals.tasks import (
+    aime24,
+    aime25,
+    alpaca_eval,
+    countdown,
+    gpqa_diamond,
+    gsm8k,
+    halueval,
+    harmbench,
+    hex_phi,
+    humaneval,
+    ifeval,
+    livecodebench,
+    math500,
+    mmlu_pro,
+    mmlu_pro_1k,
+    reasoning_gym,
+    truthfulqa,
+)
+from evals.tasks.benchmark import Benchmark
+
+
+def builtin_benchmarks() -> dict[str, Benchmark]:
+    """Return every benchmark by its name: the paper's first, in its order."""
+    benchmarks = (
+        math500.BENCHMARK,
+        aime24.BENCHMARK,
+        livecodebench.BENCHMARK,
+        gpqa_diamond.BENCHMARK,
+        mmlu_pro_1k.BENCHMARK,
+        ifeval.BENCHMARK,
+        alpaca_eval.BENCHMARK,
+        *halueval.BENCHMARKS,
+        truthfulqa.BENCHMARK,
+        hex_phi.BENCHMARK,
+        mmlu_pro.BENCHMARK,
+        aime25.BENCHMARK,
+        gsm8k.BENCHMARK,
+        humaneval.BENCHMARK,
+        harmbench.BENCHMARK,
+        countdown.BENCHMARK,
+        *reasoning_gym.BENCHMARKS,
+    )
+    return {benchmark.name: benchmark for benchmark in benchmarks}
