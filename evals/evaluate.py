@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from evals.aggregate import Provenance, aggregate
-from evals.config import EvaluateConfig
+from evals.config import BasePrompt, EvaluateConfig
 from evals.generate import generate
 from evals.grade import grade
-from evals.graders.registry import builtin_graders, choose_grader
-from evals.items import load_items
-from evals.plan import Task, TaskPlan, make_plan
+from evals.graders.registry import builtin_graders
+from evals.models import find_models
+from evals.plan import TaskPlan, make_plan
 from evals.publish import format_table, merge_results, write_tensorboard
+from evals.task import load_tasks
 from megatron_sft import cli
-from megatron_sft.generation.model_folder import open_models
+from megatron_sft.generation.model_folder import ModelFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: EvaluateConfig) -> None:
     """Run the stages of `config`."""
     tasks = load_tasks(config)
-    models = open_models(config.model, config.base)
-    plans_by_model = [[make_plan(config, model, task) for task in tasks] for model in models]
+    models = find_models(config)
+    plans_by_model = [[make_plan(config, model, task, _format(config, model)) for task in tasks] for model in models]
     print_plan(config, plans_by_model)
     if config.stage != "grade":
         generate(config, plans_by_model)
@@ -47,28 +48,24 @@ def run(config: EvaluateConfig) -> None:
     print(f"results: {results_path}")
 
 
-def load_tasks(config: EvaluateConfig) -> list[Task]:
-    """Read the problems of every task and choose its grader."""
-    tasks = []
-    for name in config.task_names():
-        items = load_items(config.data, name, config.limit)
-        group = "in-domain" if name in config.in_domain_names() else "out-of-domain"
-        grader = choose_grader(name, items, config.grader_choices())
-        tasks.append(Task(name=name, group=group, grader=grader, items=items))
-    return tasks
+def _format(config: EvaluateConfig, model: ModelFolder) -> BasePrompt:
+    is_base = config.base is not None and model.path == config.base.resolve()
+    return config.base_prompt if is_base else "chat"
 
 
 def print_plan(config: EvaluateConfig, plans_by_model: list[list[TaskPlan]]) -> None:
     """Say what will be evaluated and how; the options whose defaults depend on the model are resolved."""
     print(f"{len(plans_by_model)} models: {', '.join(plans[0].model.name for plans in plans_by_model)}")
     for plans in zip(*plans_by_model, strict=True):
-        task = plans[0].task
+        task, sampling = plans[0].task, plans[0].sampling
         budgets = "/".join(str(value) for value in sorted({plan.sampling.max_tokens for plan in plans}))
+        quirks = f", the paper's {', '.join(task.quirks)}" if task.quirks else ""
         print(
-            f"task {task.name} ({task.group}): {len(task.items)} problems x {config.num_samples_per_item}, "
-            f"grader {task.grader}, at most {budgets} tokens, stop ids {plans[0].sampling.stop_token_ids}"
+            f"task {task.name} ({task.group}): {len(task.items)} problems x {sampling.num_samples_per_item}, "
+            f"grader {task.grader}, at most {budgets} tokens, temperature {sampling.temperature}, "
+            f"top-p {sampling.top_p}, stop ids {sampling.stop_token_ids}{quirks}"
         )
-    print(f"temperature {config.temperature}, top-p {config.top_p}, seed {config.seed}", flush=True)
+    print(f"seed {config.seed}", flush=True)
 
 
 def grade_and_aggregate(config: EvaluateConfig, plans: list[TaskPlan]) -> list[dict[str, Any]]:

@@ -2,21 +2,28 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from evals.config import EvaluateConfig
-from evals.plan import PlannedAnswer, TaskPlan, max_model_len
-from evals.records import KeyedRecords
-from megatron_sft.generation.engine import Completion, EngineReport, EngineSettings, Request, make_context, run_engine
+from evals.missing import MissingAnswers
+from evals.plan import TaskPlan, max_model_len
+from megatron_sft.errors import EnvironmentProblem
+from megatron_sft.generation.engine import Engine, EngineReport, EngineSettings, Request, make_context, run_engine
+from megatron_sft.generation.model_folder import ModelFolder
+from megatron_sft.generation.sharing import SharedIterator, devices_of
+
+PROBE = "Count from one to ten."
+PROBE_TOKENS = 8
 
 
 def generate(config: EvaluateConfig, plans_by_model: Sequence[list[TaskPlan]]) -> None:
-    """Generate what is missing, with one engine per model; `config.num_engines` of them at a time.
+    """Generate what is missing, `config.num_engines` checkpoints at a time.
 
     The records of OUTPUT/generations/<model>/<task>.jsonl are documented in docs/evaluation-protocol.md.
 
@@ -27,48 +34,116 @@ def generate(config: EvaluateConfig, plans_by_model: Sequence[list[TaskPlan]]) -
     context = make_context()
     bar = tqdm(total=num_total, unit="answers", disable=not sys.stderr.isatty())
     with bar, ThreadPoolExecutor(max_workers=config.num_engines) as executor:
-        list(executor.map(lambda plans: generate_for_model(config, context, plans, bar), plans_by_model))
+        if config.reload_weights:
+            # Each engine takes every so many-th checkpoint, one after the other.
+            series = [plans_by_model[number :: config.num_engines] for number in range(config.num_engines)]
+            list(executor.map(lambda one: generate_in_series(config, context, one, bar), filter(None, series)))
+        else:
+            list(executor.map(lambda plans: generate_for_model(config, context, plans, bar), plans_by_model))
 
 
 def generate_for_model(config: EvaluateConfig, context: Any, plans: list[TaskPlan], bar: "tqdm[Any]") -> None:
-    """Generate the missing answers of one model, its tasks together."""
-    stores = [KeyedRecords(plan.records_path(config.output, "generations")) for plan in plans]
-    missing = {
-        answer.key: (plan, store, answer)
-        for plan, store in zip(plans, stores, strict=True)
-        for answer in plan.answers
-        if answer.key not in store
-    }
-    model = plans[0].model
-    num_reused = sum(len(plan.answers) for plan in plans) - len(missing)
-    bar.update(num_reused)
-    if not missing:
-        tqdm.write(f"{model.name}: all {num_reused} answers are on file", file=sys.stdout)
-        return
+    """Generate the missing answers of one model, its tasks together, with `config.data_parallel_size` engines."""
+    with closing(MissingAnswers(config.output, plans)) as missing:
+        bar.update(missing.num_reused)
+        if not missing:
+            missing.say_reused()
+            return
+        requests = SharedIterator(iter(missing.requests()))
+        num = min(config.data_parallel_size, len(missing))
+        settings = [engine_settings(config, plans, number) for number in range(num)]
+        with ThreadPoolExecutor(max_workers=num) as executor:
+            futures = [executor.submit(_run_one, context, one, requests, missing, bar) for one in settings]
+            try:
+                reports = [future.result() for future in futures]
+            except BaseException:
+                requests.stop()
+                raise
+        missing.say_generated(reports)
+
+
+def _run_one(
+    context: Any, settings: EngineSettings, requests: Iterable[Request], missing: MissingAnswers, bar: "tqdm[Any]"
+) -> EngineReport:
     report = EngineReport()
-    requests = [_request(plan, answer) for plan, _, answer in missing.values()]
+    for completions in run_engine(context, settings, requests, report):
+        missing.file(completions, report.versions)
+        bar.update(len(completions))
+    return report
+
+
+def generate_in_series(
+    config: EvaluateConfig, context: Any, plans_by_model: Sequence[list[TaskPlan]], bar: "tqdm[Any]"
+) -> None:
+    """Generate the missing answers of several checkpoints with one engine whose weights are replaced in between.
+
+    Raises:
+        EnvironmentProblem: when the models differ in more than their weights, or a model whose weights are others gives
+            the very same answer to the probe as the one before: then the weights have not been replaced.
+    """
+    engine: Engine | None = None
+    loaded: ModelFolder | None = None
     try:
-        for completions in run_engine(context, engine_settings(config, plans), requests, report):
-            for completion in completions:
-                plan, store, answer = missing[completion.key]
-                store.append(record_of(plan, answer, completion, report.versions))
-            bar.update(len(completions))
+        for plans in plans_by_model:
+            with closing(MissingAnswers(config.output, plans)) as missing:
+                bar.update(missing.num_reused)
+                if not missing:
+                    missing.say_reused()
+                    continue
+                model = plans[0].model
+                if engine is None:
+                    engine = Engine(context, engine_settings(config, plans, 0))
+                else:
+                    assert loaded is not None
+                    _replace_weights(engine, loaded, model)
+                loaded = model
+                report = EngineReport()
+                for completions in engine.answer(missing.requests(), report):
+                    missing.file(completions, report.versions)
+                    bar.update(len(completions))
+                missing.say_generated([report])
     finally:
-        for store in stores:
-            store.close()
-    speed = report.num_tokens / max(report.generate_s, 1e-9)
-    tqdm.write(
-        f"{model.name}: {len(missing)} answers generated, {num_reused} reused; engine ready in {report.start_s:.1f} s, "
-        f"{report.num_tokens} tokens in {report.generate_s:.1f} s ({speed:.0f} tokens/s)",
-        file=sys.stdout,
+        if engine is not None:
+            engine.__exit__(*sys.exc_info())
+
+
+def _replace_weights(engine: Engine, old: ModelFolder, new: ModelFolder) -> None:
+    if old.architecture != new.architecture:
+        raise EnvironmentProblem(
+            f"--reload-weights: {old.path} and {new.path} differ in more than their weights (config.json): "
+            "evaluate them without it"
+        )
+    found = engine.load(new.path, probe_of(new))
+    same = (found.before.token_ids, found.before.logprobs) == (found.after.token_ids, found.after.logprobs)
+    if same and old.fingerprint != new.fingerprint:
+        raise EnvironmentProblem(
+            f"--reload-weights: with the weights of {new.path} the engine answers the probe exactly as with those of "
+            f"{old.path}: they have not been replaced. Evaluate without --reload-weights"
+        )
+    tqdm.write(f"{new.name}: weights replaced in {found.seconds:.1f} s; the probe's answer changed", file=sys.stdout)
+
+
+def probe_of(model: ModelFolder) -> Request:
+    """Return a greedy request whose log-probabilities tell sets of weights apart."""
+    prompt = model.tokenizer.encode_prompt([{"role": "user", "content": PROBE}])
+    return Request(
+        key="probe",
+        prompt_token_ids=prompt,
+        temperature=0.0,
+        top_p=1.0,
+        max_tokens=PROBE_TOKENS,
+        stop_token_ids=[],
+        seed=None,
+        logprobs=True,
     )
-    sys.stdout.flush()
 
 
-def engine_settings(config: EvaluateConfig, plans: list[TaskPlan]) -> EngineSettings:
-    """Return the settings of a model's engine."""
+def engine_settings(config: EvaluateConfig, plans: list[TaskPlan], number: int) -> EngineSettings:
+    """Return the settings of engine `number` of a model."""
     model = plans[0].model
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_engines = config.num_engines * config.data_parallel_size
+    label = model.name if number == 0 else f"{model.name}-engine-{number}"
     return EngineSettings(
         model=model.path,
         dtype=config.dtype,
@@ -79,40 +154,7 @@ def engine_settings(config: EvaluateConfig, plans: list[TaskPlan]) -> EngineSett
         kv_bytes_per_token=model.kv_bytes_per_token,
         kv_cache_bytes=None if config.kv_cache_gib is None else int(config.kv_cache_gib * 2**30),
         gpu_memory_utilization=config.gpu_memory_utilization,
-        num_threads=max(1, num_cores // config.num_engines) if config.num_engines > 1 else None,
-        log=Path(config.output, "logs", f"{model.name}.log").resolve(),
-    )
-
-
-def record_of(
-    plan: TaskPlan, answer: PlannedAnswer, completion: Completion, versions: dict[str, str]
-) -> dict[str, Any]:
-    """Return the record to file: everything that grading needs, and where it comes from."""
-    stopped = completion.finish_reason == "stop"
-    text_ids = completion.token_ids[:-1] if stopped else completion.token_ids
-    return {
-        "key": answer.key,
-        "item": answer.item.id,
-        "sample": answer.sample,
-        "finish_reason": completion.finish_reason,
-        "num_tokens": len(completion.token_ids),
-        "prompt_opens_think": answer.prompt_opens_think,
-        "text": plan.model.tokenizer.decode(text_ids),
-        "token_ids": completion.token_ids,
-        "num_prompt_tokens": len(answer.prompt_token_ids),
-        "seed": answer.seed,
-        "model_fingerprint": plan.model.fingerprint,
-        "engine": versions,
-    }
-
-
-def _request(plan: TaskPlan, answer: PlannedAnswer) -> Request:
-    return Request(
-        key=answer.key,
-        prompt_token_ids=answer.prompt_token_ids,
-        temperature=plan.sampling.temperature,
-        top_p=plan.sampling.top_p,
-        max_tokens=plan.sampling.max_tokens,
-        stop_token_ids=plan.sampling.stop_token_ids,
-        seed=answer.seed,
+        num_threads=max(1, num_cores // num_engines) if num_engines > 1 else None,
+        log=Path(config.output, "logs", f"{label}.log").resolve(),
+        visible_devices=devices_of(number, config.tensor_parallel_size) if config.data_parallel_size > 1 else None,
     )

@@ -4,24 +4,18 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from evals.config import EvaluateConfig
+from evals.config import BasePrompt, EvaluateConfig
 from evals.items import Item
+from evals.task import Task
+from evals.tasks.benchmark import Preset
 from megatron_sft.errors import ConfigError
 from megatron_sft.generation.model_folder import ModelFolder
 
 THINK_OPENING = "<think>"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One task of a run."""
-
-    name: str
-    group: str
-    """in-domain or out-of-domain."""
-    grader: str
-    items: list[Item]
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +24,17 @@ class Sampling:
 
     temperature: float
     top_p: float
+    top_k: int
+    min_p: float
+    presence_penalty: float
+    frequency_penalty: float
     max_tokens: int
     stop_token_ids: list[int]
     num_samples_per_item: int
     dtype: str
     """As asked for; `engine.dtype` in the results is what it came to."""
+    prompt_format: str
+    """chat: the model's template; plain: the text of the question alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,37 +68,65 @@ class TaskPlan:
         return output / folder / self.model.name / f"{self.task.name}.jsonl"
 
 
-def make_plan(config: EvaluateConfig, model: ModelFolder, task: Task) -> TaskPlan:
+def make_plan(config: EvaluateConfig, model: ModelFolder, task: Task, prompt_format: BasePrompt = "chat") -> TaskPlan:
     """Render the prompts and key the answers.
 
     Raises:
         ConfigError: when prompt and budget do not fit the context: nothing is ever cut to fit.
     """
     context_len = max_model_len(config, model)
-    prompts = [model.tokenizer.encode_prompt(item.messages) for item in task.items]
+    prompts = [_encode(model, item, prompt_format) for item in task.items]
     longest, longest_item = max(zip(map(len, prompts), (item.id for item in task.items), strict=True))
-    max_tokens = config.max_tokens or context_len - longest
+    sampling = make_sampling(config, model, task, room=context_len - longest, prompt_format=prompt_format)
+    max_tokens = sampling.max_tokens
     if max_tokens < 1 or longest + max_tokens > context_len:
         raise ConfigError(
             f"task {task.name}, model {model.path}: the prompt of {longest_item} has {longest} tokens, which with "
             f"--max-tokens {config.max_tokens} exceeds the context of {context_len}: "
             "lower --max-tokens or raise --max-model-len"
         )
-    sampling = Sampling(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        max_tokens=max_tokens,
-        stop_token_ids=sorted(model.tokenizer.stop_ids),
-        num_samples_per_item=config.num_samples_per_item,
-        dtype=config.dtype,
-    )
     answers = [
         _plan_answer(config, model, sampling, item, prompt, sample)
         for item, prompt in zip(task.items, prompts, strict=True)
-        for sample in range(config.num_samples_per_item)
+        for sample in range(sampling.num_samples_per_item)
     ]
     prompt_fingerprint = _sha256(json.dumps(prompts))
     return TaskPlan(model=model, task=task, sampling=sampling, answers=answers, prompt_fingerprint=prompt_fingerprint)
+
+
+def make_sampling(
+    config: EvaluateConfig, model: ModelFolder, task: Task, *, room: int, prompt_format: BasePrompt
+) -> Sampling:
+    """Return the options where they are given, else the benchmark's preset; a preset's budget is at most `room`."""
+    preset: Preset = task.preset
+    budget = preset.max_tokens
+    if preset.max_total_tokens is not None:
+        budget = min(budget, preset.max_total_tokens - (max_model_len(config, model) - room))
+    temperature = preset.temperature if config.temperature is None else config.temperature
+    num_samples = config.num_samples_per_item or (1 if temperature == 0 else preset.num_samples_per_item)
+    return Sampling(
+        temperature=temperature,
+        top_p=_first(config.top_p, preset.top_p),
+        top_k=_first(config.top_k, preset.top_k),
+        min_p=_first(config.min_p, preset.min_p),
+        presence_penalty=_first(config.presence_penalty, preset.presence_penalty),
+        frequency_penalty=_first(config.frequency_penalty, preset.frequency_penalty),
+        max_tokens=config.max_tokens or min(budget, room),
+        stop_token_ids=sorted(model.tokenizer.stop_ids),
+        num_samples_per_item=num_samples,
+        dtype=config.dtype,
+        prompt_format=prompt_format,
+    )
+
+
+def _first(given: Number | None, preset: Number) -> Number:
+    return preset if given is None else given
+
+
+def _encode(model: ModelFolder, item: Item, prompt_format: BasePrompt) -> list[int]:
+    if prompt_format == "chat":
+        return model.tokenizer.encode_prompt(item.messages)
+    return model.tokenizer.encode("\n\n".join(message["content"] for message in item.messages))
 
 
 def max_model_len(config: EvaluateConfig, model: ModelFolder) -> int:

@@ -325,10 +325,29 @@ def _reload(llm: Any, message: Reload) -> Reloaded:
     before = _ask(llm, message.probe)
     began = time.perf_counter()
     llm.collective_rpc("reload_weights", kwargs={"weights_path": str(message.model)})
+    llm.apply_model(_pack_again)
     # What was computed with the weights before must not be taken for theirs.
     llm.reset_prefix_cache()
     seconds = time.perf_counter() - began
     return Reloaded(seconds=seconds, before=before, after=_ask(llm, message.probe))
+
+
+def _pack_again(model: Any) -> int:
+    """Let layers on a CPU take their new weights; returns how many.
+
+    There, a layer multiplies with a copy of its weights in another order of storage. vLLM renews the copies of the
+    layers that it loads, but not that of an output layer that shares the embedding's weights.
+    """
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    num = 0
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        # Where only the copy is kept, the layer has loaded its weights itself.
+        if hasattr(module, "cpu_linear") and weight is not None and weight.numel():
+            dispatch_cpu_unquantized_gemm(module, remove_weight=False)
+            num += 1
+    return num
 
 
 def _ask(llm: Any, request: Request) -> Completion:

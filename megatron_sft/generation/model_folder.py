@@ -10,6 +10,9 @@ from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import DataError
 
 HASH_BLOCK_BYTES = 1 << 22
+NOT_ARCHITECTURE = frozenset(
+    ("_name_or_path", "transformers_version", "eos_token_id", "bos_token_id", "pad_token_id", "torch_dtype", "dtype")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,8 @@ class ModelFolder:
     """Optimizer step, from `megatron_sft.json`; None where there is no such file."""
     fingerprint: str
     """sha256 over weights, configuration, tokenizer and template: equal fingerprints generate alike."""
+    architecture: str
+    """sha256 over config.json but for what does not change the model's code: equal ones can share an engine."""
     max_position_embeddings: int
     """Context length in tokens."""
     kv_bytes_per_token: int
@@ -63,6 +68,7 @@ def open_model(path: Path, name: str) -> ModelFolder:
         path=path,
         iteration=iteration,
         fingerprint=_fingerprint([path / "config.json", *weights], tokenizer),
+        architecture=_architecture(config),
         max_position_embeddings=_positive_int(config, "max_position_embeddings", path),
         kv_bytes_per_token=_kv_bytes_per_token(config, path),
         tokenizer=tokenizer,
@@ -87,6 +93,11 @@ def _fingerprint(files: list[Path], tokenizer: ChatTokenizer) -> str:
                 digest.update(block)
     digest.update(f"{tokenizer.fingerprint} {sorted(tokenizer.stop_ids)}".encode())
     return digest.hexdigest()
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    told = {name: value for name, value in config.items() if name not in NOT_ARCHITECTURE}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _kv_bytes_per_token(config: dict[str, Any], path: Path) -> int:

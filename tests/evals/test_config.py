@@ -18,8 +18,13 @@ from megatron_sft.errors import ConfigError
         ({"graders": "b=math"}, "--graders: 'b' is not among"),
         ({"graders": "a"}, "expected task=grader"),
         ({"temperature": 0.0, "num_samples_per_item": 2}, "has no effect at --temperature 0"),
-        ({"temperature": -1.0}, "must not be negative"),
-        ({"top_p": 0.0}, "within"),
+        ({"temperature": -1.0}, "--temperature -1.0: must be from 0"),
+        ({"min_p": 1.5}, "--min-p 1.5: must be from 0 to 1"),
+        ({"presence_penalty": 3.0}, "--presence-penalty 3.0: must be from -2 to 2"),
+        ({"steps": "10,x"}, "--steps '10,x': expected iterations"),
+        ({"base_prompt": "plain"}, "no effect without --base"),
+        ({"data_parallel_size": 0}, "--data-parallel-size 0: must be positive"),
+        ({"top_p": 0.0}, "--top-p 0.0: must be above 0"),
         ({"max_tokens": 0}, "--max-tokens 0: must be positive"),
         ({"gpu_memory_utilization": 1.5}, "must be within"),
         ({"model": ()}, "name at least one"),
@@ -27,7 +32,7 @@ from megatron_sft.errors import ConfigError
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        EvaluateConfig(**{"model": (Path("m"),), "tasks": "a", "output": Path("o"), **options})
+        EvaluateConfig(**{"model": ("m",), "tasks": "a", "output": Path("o"), **options})
 
 
 def test_an_unknown_option_is_an_error(tmp_path: Path) -> None:
@@ -38,5 +43,6 @@ def test_an_unknown_option_is_an_error(tmp_path: Path) -> None:
 
 def test_missing_input_is_an_error_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model", "m", "--tasks", "a", "--output", str(tmp_path / "o"), "--data", str(tmp_path)]) == 2
-    assert "a.held_out.jsonl does not exist" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "a.held_out.jsonl does not exist, and there is no benchmark of this name" in message
     assert not (tmp_path / "o").exists()

@@ -7,7 +7,8 @@ import pytest
 
 from evals.config import EvaluateConfig
 from evals.items import load_items
-from evals.plan import Task, TaskPlan, make_plan
+from evals.plan import TaskPlan, make_plan
+from evals.task import Task
 from megatron_sft.errors import ConfigError
 from megatron_sft.generation.model_folder import ModelFolder, open_models
 

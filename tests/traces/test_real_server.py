@@ -48,7 +48,7 @@ def test_faults_and_a_restart_lose_nothing(smollm2: Path, tmp_path: Path) -> Non
     command = (
         f"--output {output} --endpoint {proxy.url} --model teacher --tokenizer {smollm2} --num-samples {NUM_SAMPLES}"
     )
-    command += " --max-tokens 64 --max-num-seqs 16 --request-timeout 60 --retry-delay 0.2 --max-retry-delay 10"
+    command += " --max-tokens 64 --max-num-seqs 16 --request-timeout 60 --retry-delay 0.2 --max-retry-delay 30"
     try:
         status = main([str(inputs), *command.split()])
         helper.join(timeout=300)
