@@ -113,8 +113,9 @@ def test_figures_count_strict_and_loose_instructions(grader: IfevalGrader) -> No
     }
 
 
-def test_loose_variants_are_the_seven_others() -> None:
-    assert list(loose_variants("a*\nb\nc")) == ["a\nb\nc", "b\nc", "b\nc", "a*\nb", "a\nb", "b", "b"]
+def test_loose_variants_are_the_seven_others_each_once() -> None:
+    assert list(loose_variants("a*\n*b\nc")) == ["a\nb\nc", "*b\nc", "a*\n*b", "*b", "b\nc", "a\nb", "b"]
+    assert list(loose_variants("a\nb")) == ["a\nb", "b", "a", ""]
 
 
 def test_languages_are_the_same_in_every_run(grader: IfevalGrader) -> None:
@@ -125,7 +126,7 @@ def test_languages_are_the_same_in_every_run(grader: IfevalGrader) -> None:
 
 
 def test_hostile_responses_are_decided_soon(grader: IfevalGrader) -> None:
-    for text in ("[" * 500_000, "<<" * 250_000, " \n" * 250_000 + "x", "p. " * 160_000, "*" * 500_000, "{" * 100_000):
+    for text in ("[" * 400_000, "<<" * 200_000, " \n" * 199_999 + "x", "p. " * 130_000, "*" * 400_000, "{" * 100_000):
         for name, arguments, *_ in TABLE:
             if "sentences" not in name and "capital_word" not in name:
                 assert grader.grade(text, one(name, **arguments)).correct in (True, False)
