@@ -11,6 +11,7 @@ import pytest
 from evals.graders.ifeval.grader import MAX_CHARS, IfevalGrader, loose_variants
 from evals.graders.ifeval.instructions import ARGUMENTS, INSTRUCTIONS
 from evals.items import Item
+from evals.lm_eval_adapter import offline_sentence_model
 from evals.tasks.ifeval import BENCHMARK
 from evals.tasks.load import load_benchmark
 
@@ -113,8 +114,9 @@ def test_figures_count_strict_and_loose_instructions(grader: IfevalGrader) -> No
     }
 
 
-def test_loose_variants_are_the_seven_others() -> None:
-    assert list(loose_variants("a*\nb\nc")) == ["a\nb\nc", "b\nc", "b\nc", "a*\nb", "a\nb", "b", "b"]
+def test_loose_variants_are_the_seven_others_each_once() -> None:
+    assert list(loose_variants("a*\n*b\nc")) == ["a\nb\nc", "*b\nc", "a*\n*b", "*b", "b\nc", "a\nb", "b"]
+    assert list(loose_variants("a\nb")) == ["a\nb", "b", "a", ""]
 
 
 def test_languages_are_the_same_in_every_run(grader: IfevalGrader) -> None:
@@ -125,7 +127,7 @@ def test_languages_are_the_same_in_every_run(grader: IfevalGrader) -> None:
 
 
 def test_hostile_responses_are_decided_soon(grader: IfevalGrader) -> None:
-    for text in ("[" * 500_000, "<<" * 250_000, " \n" * 250_000 + "x", "p. " * 160_000, "*" * 500_000, "{" * 100_000):
+    for text in ("[" * 400_000, "<<" * 200_000, " \n" * 199_999 + "x", "p. " * 130_000, "*" * 400_000, "{" * 100_000):
         for name, arguments, *_ in TABLE:
             if "sentences" not in name and "capital_word" not in name:
                 assert grader.grade(text, one(name, **arguments)).correct in (True, False)
@@ -140,27 +142,16 @@ def test_items_of_another_kind_are_undecided(grader: IfevalGrader) -> None:
 
 
 @pytest.fixture(scope="module")
-def lm_eval_verdicts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def lm_eval_verdicts() -> Iterator[Any]:
     """lm-eval's own `process_results`, with langdetect's seed set and the sentence model from the package `punkt`."""
     pytest.importorskip("lm_eval", reason='the comparison needs the extra "lm-eval"')
     import langdetect
-    import nltk
-    import punkt
-    from nltk.tokenize.punkt import PunktParameters, save_punkt_params
 
-    folder = tmp_path_factory.mktemp("nltk_data")
-    model, parameters = punkt.load_model("english"), PunktParameters()
-    parameters.abbrev_types, parameters.collocations = set(model.abbrev_types), set(model.collocations)
-    parameters.sent_starters = set(model.sent_starters)
-    parameters.ortho_context.update(model.ortho_context)
-    # First of all: nltk writes only below folders that are on its path.
-    nltk.data.path.insert(0, str(folder))
-    (folder / "tokenizers" / "punkt_tab" / "english").mkdir(parents=True)
-    save_punkt_params(parameters, str(folder / "tokenizers" / "punkt_tab" / "english"))
-    from lm_eval.tasks.ifeval.utils import process_results
+    with offline_sentence_model():
+        from lm_eval.tasks.ifeval.utils import process_results
 
-    langdetect.DetectorFactory.seed = 0
-    return process_results
+        langdetect.DetectorFactory.seed = 0
+        yield process_results
 
 
 def without_signs(row: dict[str, Any]) -> dict[str, Any]:

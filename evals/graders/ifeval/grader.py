@@ -7,8 +7,8 @@ from evals.graders.ifeval.instructions import ARGUMENTS, INSTRUCTIONS
 from evals.graders.ifeval.language import check_installed
 from evals.graders.verdict import Verdict
 
-MAX_CHARS = 1_000_000
-"""A longer response, several times what the token budget allows, follows nothing: it is not worth the time."""
+MAX_CHARS = 400_000
+"""A longer response follows nothing: it is more than a budget of 32,768 tokens gives, and not worth the time."""
 
 
 class IfevalGrader:
@@ -33,9 +33,10 @@ class IfevalGrader:
         assert instructions is not None
         response = final.lstrip()
         too_long = len(response) > MAX_CHARS
+        others = [] if too_long else [text for text in loose_variants(response) if text != response]
         strict = [not too_long and _follows([response], one) for one in instructions]
         loose = [
-            followed or (not too_long and _follows(loose_variants(response), one))
+            followed or (not too_long and _follows(others, one))
             for followed, one in zip(strict, instructions, strict=True)
         ]
         figures = {
@@ -57,13 +58,11 @@ class IfevalGrader:
 
 
 def loose_variants(response: str) -> Iterator[str]:
-    """Give a response without its stars, its first line, its last line, and every mixture of these."""
+    """Give a response without its stars, its first line, its last line, and every mixture of these, each text once."""
     lines = response.split("\n")
-    cut = [response] + ["\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1])]
-    yield response.replace("*", "")
-    for text in cut[1:]:
-        yield text
-        yield text.replace("*", "")
+    cut = ["\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1])]
+    # Most responses have few variants that differ, and some checks are slow.
+    yield from dict.fromkeys([response.replace("*", ""), *cut, *(text.replace("*", "") for text in cut)])
 
 
 def _follows(variants: Any, instruction: dict[str, Any]) -> bool:
