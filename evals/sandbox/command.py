@@ -14,8 +14,8 @@ UID_INSIDE = 1000
 
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives")
 _SHARED_MEMORY_BYTES = 16 * MIB
-# A shell stays process 1, so that the namespace ends with the command and its orphans die; prlimit is below it, for
-# the limits are the program's alone.
+# A shell stays process 1, so that the namespace ends with the command and its orphans die. The limits are for the shell
+# as well: the program, being the same user, can write to its memory and so become it.
 _INIT = '"$@"; exit $?'
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -73,7 +73,7 @@ def bwrap_command(
     parts += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", FOLDER]
     if seccomp >= 0:
         parts += ["--seccomp", str(seccomp)]
-    return [*parts, "--", "/bin/sh", "-c", _INIT, "sh", programs.prlimit, *_limit_options(limits), *command]
+    return [*parts, "--", programs.prlimit, *_limit_options(limits), "/bin/sh", "-c", _INIT, "sh", *command]
 
 
 def checked_name(name: str) -> str:

@@ -11,9 +11,13 @@ import contextlib
 import json
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from evals.graders.harness.wire import decode, encode, from_line, to_line
+from evals.graders.harness.wire import WireError, decode, encode, from_line, to_line
+
+_ENDED = "the program ended before all tests had run"
+_BROKEN = "the program broke the channel"
 
 
 class ChannelLost(BaseException):
@@ -43,10 +47,12 @@ class Candidate:
         try:
             self._connection.sendall(to_line(["call", encode(list(args)), encode(kwargs)]))
         except OSError:
-            raise ChannelLost("exited", "the program ended before all tests had run") from None
+            raise ChannelLost("exited", _ENDED) from None
         kind, *content = self.receive()
-        if kind == "value":
-            return decode(content[0])
+        if kind == "value" and len(content) == 1:
+            return self._understood(decode, content[0])
+        if kind != "raise" or len(content) != 2:
+            raise ChannelLost("exited", _BROKEN)
         name, text = str(content[0]), str(content[1])
         if name == "MemoryError":
             raise ChannelLost("memory_limit", text)
@@ -61,11 +67,17 @@ class Candidate:
         except OSError:
             line = b""
         if not line:
-            raise ChannelLost("exited", "the program ended before all tests had run")
-        message = from_line(line)
+            raise ChannelLost("exited", _ENDED)
+        message = self._understood(from_line, line)
         if not isinstance(message, list) or not message:
-            raise ChannelLost("exited", "the program broke the channel")
+            raise ChannelLost("exited", _BROKEN)
         return message
+
+    def _understood(self, read: Callable[[Any], Any], content: Any) -> Any:
+        try:
+            return read(content)
+        except WireError:
+            raise ChannelLost("exited", _BROKEN) from None
 
 
 def _exception(name: str, text: str) -> Exception:
