@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evals.graders.code_extract import function_variants, last_python_fence
+from evals.graders.code_extract import MAX_PROGRAM_CHARS, function_code, function_variants, last_python_fence
 from evals.graders.code_judge import Finding, Judge
 from evals.graders.verdict import Verdict
 from evals.sandbox.limits import Limits
@@ -63,22 +63,31 @@ class CodeGrader:
         kind = answer["kind"]
         if kind == "function":
             prompt, entry_point, test = answer["prompt"], answer["entry_point"], answer["test"]
-            variants = function_variants(final, prompt, entry_point)
-            if not variants:
-                return Finding(reason="no_code")
-            return self._judge.judge_check(variants, prompt, entry_point, test)
+            code = function_code(final) or ""
+            refused = _refused(code)
+            variants = [] if refused else function_variants(code, prompt, entry_point)
+            return refused or self._judge.judge_check(variants, prompt, entry_point, test)
         if kind != "tests":
             raise ValueError(f"no kind {kind!r} of code problem; known are function, tests")
         tests = [{"input": str(test["input"]), "output": str(test["output"])} for test in answer["tests"]]
         if not tests:
             raise ValueError("no tests")
         calls = [_call(test) for test in tests] if answer.get("fn_name") else []
-        source = last_python_fence(final)
-        if source is None or not source.strip():
-            return Finding(reason="no_code")
+        code = last_python_fence(final) or ""
+        refused = _refused(code)
+        if refused is not None:
+            return refused
         if answer.get("fn_name"):
-            return self._judge.judge_calls(source, str(answer["fn_name"]), calls)
-        return self._judge.judge_stdin(source, tests)
+            return self._judge.judge_calls(code, str(answer["fn_name"]), calls)
+        return self._judge.judge_stdin(code, tests)
+
+
+def _refused(code: str) -> Finding | None:
+    if not code.strip():
+        return Finding(reason="no_code")
+    if len(code) > MAX_PROGRAM_CHARS:
+        return Finding(reason="too_long", detail=f"{len(code)} characters")
+    return None
 
 
 def _call(test: dict[str, str]) -> tuple[list[Any], Any]:

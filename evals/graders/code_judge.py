@@ -26,6 +26,7 @@ from evals.sandbox.running import Running
 Reason = Literal[
     "",
     "no_code",
+    "too_long",
     "syntax_error",
     "no_entry_point",
     "exception",
@@ -103,7 +104,7 @@ class Judge:
         files = _harness_files("check") | {"prompt.py": prompt.encode(), "test.py": test.encode()}
         command = self._command("check", "prompt.py", "test.py", entry_point, "{channel}")
         limits = replace(self.limits, cpu_s=self.time_limit_s, wall_s=self.wall_s)
-        with _Served(self, variants, entry_point, prelude=False, num_calls=0) as served:
+        with _Served(self, variants, entry_point, prelude=False, num_calls=None) as served:
             # The test waits for its answers, so that its wall-clock time is the candidate's.
             running = self.sandbox.start(files, command, b"", limits, channel=served.connection.fileno())
             served.connection.close()
@@ -118,15 +119,21 @@ class Judge:
 class _Served:
     """A candidate's function in a sandbox, with our end of its channel."""
 
-    def __init__(self, judge: Judge, variants: Sequence[str], function: str, *, prelude: bool, num_calls: int) -> None:
+    def __init__(
+        self, judge: Judge, variants: Sequence[str], function: str, *, prelude: bool, num_calls: int | None
+    ) -> None:
+        """Start it; with `num_calls` None the time limit is for all calls together, else for each of so many."""
         self._judge = judge
+        scope = "together" if num_calls is None else "each"
+        num_limits = (num_calls or 0) + 1
         self._max_bytes = judge.limits.output_bytes
         files = _harness_files("serve") | _spec(variants, prelude=prelude)
-        command = judge._command("serve", "spec.json", function, "{channel}", str(judge.time_limit_s))
+        command = judge._command("serve", "spec.json", function, "{channel}", str(judge.time_limit_s), scope)
         limits = replace(
             judge.limits,
-            cpu_s=judge.time_limit_s * (num_calls + 1) + num_calls,
-            wall_s=judge.wall_s * (num_calls + 1) + _GRACE_S,
+            # The server's own limits, in whole seconds, fire before this one.
+            cpu_s=(judge.time_limit_s + 1) * (num_limits + 1),
+            wall_s=judge.wall_s * num_limits + _GRACE_S,
         )
         self.connection, theirs = socket.socketpair()
         with theirs:

@@ -46,7 +46,7 @@ class Outcome:
     stderr: bytes
     """Both as far as they fit into `Limits.output_bytes`."""
     timed_out: bool
-    """Killed at `wall_s`, or ended by SIGXCPU at `cpu_s`."""
+    """Killed at `wall_s`, or ended by the kernel at `cpu_s`."""
     output_exceeded: bool
     memory_exceeded: bool
     """Killed because all processes together held more than `memory_bytes`. One process that asks for more gets

@@ -68,7 +68,14 @@ class Sandbox:
             stdin: as in `run`.
             limits: as in `run`.
             channel: a descriptor that the program inherits, such as one end of a socket pair.
+
+        Raises:
+            EnvironmentProblem: when bubblewrap is gone.
+            ValueError: for files that do not fit into the working folder.
         """
+        size = sum(map(len, files.values()))
+        if size > limits.folder_bytes // 2:
+            raise ValueError(f"files of {size} bytes leave no room in a folder of {limits.folder_bytes}")
         with contextlib.ExitStack() as stack:
             report, status = os.pipe()
             stack.callback(os.close, status)
@@ -93,9 +100,9 @@ class Sandbox:
                     group=_uid(),
                     extra_groups=_groups(),
                 )
-            except BaseException:
+            except OSError as error:
                 os.close(report)
-                raise
+                raise EnvironmentProblem(f"{line[0]}: cannot be started: {error}") from None
         return Running(process=process, status=report, stdin=stdin, limits=limits)
 
 

@@ -163,6 +163,10 @@ class Running:
             if descriptor >= 0:
                 os.close(descriptor)
 
+    def _used_its_time(self, number: int | None, cpu_s: float) -> bool:
+        """Return whether the signal is that of the processor limit; a second after the first it is SIGKILL."""
+        return number == signal.SIGXCPU or (number == signal.SIGKILL and cpu_s > self.limits.cpu_s)
+
     def _outcome(self, cpu_s: float) -> Outcome:
         wall_s = time.monotonic() - self.began
         stdout, stderr = (bytes(self._output[name]) for name in ("stdout", "stderr"))
@@ -180,7 +184,7 @@ class Running:
             signal=number,
             stdout=stdout,
             stderr=stderr,
-            timed_out=self._why == "time" or number == signal.SIGXCPU,
+            timed_out=self._why == "time" or self._used_its_time(number, cpu_s),
             output_exceeded=self._why == "output",
             memory_exceeded=self._why == "memory",
             files_exceeded=self._why == "files",

@@ -4,6 +4,7 @@ import ast
 import gzip
 import json
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from evals.graders.code import CodeGrader
 from evals.graders.code_compare import difference, same_value
-from evals.graders.code_extract import function_variants, last_python_fence
+from evals.graders.code_extract import function_code, function_variants, last_python_fence
 from evals.graders.code_judge import REASONS
 from evals.graders.harness.wire import Opaque, WireError, decode, encode, from_line, to_line
 from megatron_sft.errors import EnvironmentProblem
@@ -70,13 +71,23 @@ def test_the_last_closed_python_block_is_the_program(text: str, expected: str | 
     assert last_python_fence(text) == expected
 
 
+def test_finding_the_program_takes_time_in_proportion_to_the_text() -> None:
+    for line in ("```python\n", "``` ", "```python ", "```\n", "x" * 9 + "\n", " " * 10, "`"):
+        text = line * (10**7 // len(line))
+        began = time.perf_counter()
+        assert last_python_fence(text) is None, line
+        assert last_python_fence(text + "\n```python\na\n```\n") == "a\n"
+        assert time.perf_counter() - began < 20, line
+
+
 def test_a_program_keeps_the_prompts_head_and_a_body_continues_the_prompt() -> None:
     prompt = "import os\n\ndef f(x):\n    pass\n"
-    whole = function_variants("```python\ndef f(x):\n    return os\n```", prompt, "f")
+    whole = function_variants("def f(x):\n    return os\n", prompt, "f")
     assert whole[0] == "import os\n\n\ndef f(x):\n    return os\n\n"
     assert function_variants("    return 1", prompt, "f")[0] == prompt + "    return 1\n"
-    assert function_variants("```\n    return 1\n```", prompt, "f") == []
-    assert function_variants("  \n", prompt, "f") == []
+    assert function_code("```\n    return 1\n```") is None
+    assert function_code("    return 1") == "    return 1"
+    assert function_code("```python\n1\n```\n```\n2\n```") == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +138,7 @@ def double(x):
         ("", "no_code"),
         ("```\n    return 2 * x\n```", "no_code"),
         ("I cannot do that.", "syntax_error"),
+        (fenced("def double(x):\n    return 2 * x\n" + "#" * 2**20), "too_long"),
         (fenced("def double(x:\n    return 2 * x"), "syntax_error"),
         (fenced("def double(x):\n    return '\0'"), "syntax_error"),
         (fenced("double = " + "(" * 10000), "syntax_error"),
@@ -147,7 +159,7 @@ def double(x):
         (fenced("import os\nos._exit(0)\ndef double(x): pass"), "exited"),
         (fenced("def double(x):\n    import sys; sys.exit(0)"), "exception"),
         (fenced("def double(x):\n    import os; os._exit(0)"), "exited"),
-        (fenced("def double(x):\n    import os; os.kill(os.getppid(), 9); os.kill(-1, 9)"), "wrong_answer"),
+        (fenced("def double(x):\n    import os; os.kill(os.getppid(), 9); os.kill(-1, 9)"), "exception"),
         (fenced("def double(x):\n    raise SystemExit"), "exception"),
         (fenced("def double(x):\n    raise KeyboardInterrupt"), "exception"),
         # Values and classes that are anybody's equal; the test's own names changed.

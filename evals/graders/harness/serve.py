@@ -1,6 +1,8 @@
 """Holds a candidate's program and calls one of its functions for whoever has the other end of the channel.
 
-    serve.py SPEC ENTRY CHANNEL CPU_S
+    serve.py SPEC ENTRY CHANNEL CPU_S each|together
+
+CPU_S is for loading and for each call, or for everything together.
 
 The tests are not here: arguments come one call at a time, and what the function returns leaves as a plain value. A
 candidate may break this process and send what it likes; it can thereby return a value, and nothing else.
@@ -24,7 +26,7 @@ from evals.graders.harness.wire import decode, encode, from_line, to_line
 
 def main() -> None:
     """Serve calls until the other end closes."""
-    spec, entry, channel, cpu_s = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    spec, entry, channel, cpu_s, scope = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
     with socket.socket(fileno=channel) as connection, connection.makefile("rb") as lines:
         _allow(cpu_s)
         function = _find(connection, spec, entry)
@@ -33,7 +35,8 @@ def main() -> None:
         connection.sendall(to_line(["ready"]))
         for line in lines:
             _, args, kwargs = from_line(line)
-            _allow(cpu_s)
+            if scope == "each":
+                _allow(cpu_s)
             connection.sendall(_reply(function, decode(args), decode(kwargs)))
 
 
