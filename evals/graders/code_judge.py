@@ -65,13 +65,16 @@ class Judge:
     limits: Limits
     """Memory, processes and output; its times are replaced by those of the time limit."""
 
+    clock_factor: float = 5.0
+    """Limit of wall-clock time over that of processor time."""
+
     @property
     def wall_s(self) -> float:
         """Seconds after which a test is over, whether it computes, sleeps or waits for a processor.
 
         Far above the limit of processor time, so that verdicts do not depend on what else the machine does.
         """
-        return 5.0 * self.time_limit_s
+        return self.clock_factor * self.time_limit_s
 
     def judge_stdin(self, source: str, tests: Sequence[dict[str, str]]) -> Finding:
         """Run a program once per test, on its input."""
@@ -182,17 +185,23 @@ class _Served:
         Raises:
             TimeoutError: after the time of one test.
             EOFError: when the program is gone.
+            OverflowError: when the message is longer than the limit of output.
             WireError: for nonsense.
         """
         deadline = time.monotonic() + self._judge.wall_s
         parts = [self._buffer]
+        size = len(self._buffer)
         while b"\n" not in parts[-1]:
-            self.connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            left = deadline - time.monotonic()
+            if left <= 0:  # bytes that keep trickling in are no answer
+                raise TimeoutError
+            self.connection.settimeout(left)
             part = self.connection.recv(1 << 16)
             if not part:
                 raise EOFError
             parts.append(part)
-            if sum(map(len, parts)) > self._max_bytes:
+            size += len(part)
+            if size > self._max_bytes:
                 raise OverflowError
         line, _, self._buffer = b"".join(parts).partition(b"\n")
         message = from_line(line)
@@ -213,6 +222,8 @@ def _ready(served: _Served) -> Finding | None:
 def _call(served: _Served, args: list[Any], expected: Any) -> Finding | None:
     try:
         served.send(args)
+    except TimeoutError:
+        return Finding(reason="time_limit", detail="the arguments were not read")
     except OSError:
         return served.explain() or Finding(reason="exited", detail="the program ended before all tests had run")
     message = _receive(served)

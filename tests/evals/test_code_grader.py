@@ -16,6 +16,7 @@ from evals.graders.code_compare import difference, same_value
 from evals.graders.code_extract import function_code, function_variants, last_python_fence
 from evals.graders.code_judge import REASONS
 from evals.graders.harness.wire import Opaque, WireError, decode, encode, from_line, to_line
+from evals.sandbox.limits import Limits
 from megatron_sft.errors import EnvironmentProblem
 
 DOUBLE = {
@@ -215,6 +216,15 @@ def double(x):
     assert grader.grade(fenced(shown), answer).correct is True
 
 
+DEEP = """
+@lru_cache(None)
+def depth(n):
+    return n and 1 + depth(n - 1)
+a, b = map(int, input().split())
+print(a + b + depth(20000) - 20000)
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
@@ -226,6 +236,7 @@ def double(x):
         ("print(sum(map(int, input().split())))\nsys.exit(1)", ""),
         ("print(reduce(operator.add, map(int, input().split())))", ""),
         ("import os\nos.write(1, b'%d' % sum(map(int, input().split())))\nos.close(1)", ""),
+        (DEEP, ""),
         ("print(3)", "wrong_answer"),
         ("pass", "wrong_answer"),
         ("print(sum(map(int, input().split())))\nprint('done')", "wrong_answer"),
@@ -254,6 +265,19 @@ def test_the_failing_test_is_named_and_only_fences_count(grader: CodeGrader) -> 
     assert grader.grade("print(sum(map(int, input().split())))", SUM).reason == "no_code"
 
 
+TRICKLE = """
+import os, time
+def append(xs, x):
+    while True:
+        for descriptor in range(3, 20):
+            try:
+                os.write(descriptor, b" ")
+            except OSError:
+                pass
+        time.sleep(0.01)
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
@@ -277,6 +301,7 @@ def test_the_failing_test_is_named_and_only_fences_count(grader: CodeGrader) -> 
         ("def append(xs, x):\n    return bytearray(10 ** 11)", "memory_limit"),
         ("def append(xs, x):\n    return 'x' * 10 ** 8", "output_limit"),
         ("import os\nos.closerange(0, 99)\ndef append(xs, x): return xs", "exited"),
+        (TRICKLE, "time_limit"),
         ("import os\nos.write(3, b'null\\n' * 9)\ndef append(xs, x): return xs", None),
         (
             "import os\n[os.write(f, b'[\"value\"]\\n') for f in range(3, 30) if os.path.exists(f'/proc/self/fd/{f}')]",
@@ -455,3 +480,62 @@ def test_humanevals_mutated_solutions_fail(shared_data: Path, grader: CodeGrader
     found = verdicts(grader, pairs)
     wrong = [(kind, *verdict) for kind, verdict in zip(kinds, found, strict=True) if verdict[1] is not False]
     assert wrong == []
+
+
+def variations(row: dict[str, str]) -> list[str]:
+    """Solutions with one operator or constant changed: wrong or not, the tests must say."""
+    swapped: dict[type, type] = {
+        ast.Add: ast.Sub,
+        ast.Sub: ast.Add,
+        ast.Mult: ast.Add,
+        ast.Lt: ast.LtE,
+        ast.LtE: ast.Lt,
+        ast.Gt: ast.GtE,
+        ast.GtE: ast.Gt,
+        ast.Eq: ast.NotEq,
+        ast.And: ast.Or,
+        ast.Or: ast.And,
+    }
+    source = row["prompt"] + row["canonical_solution"]
+    found: list[str] = []
+    for index in range(len(_nodes(ast.parse(source), row["entry_point"]))):
+        tree = ast.parse(source)
+        node = _nodes(tree, row["entry_point"])[index]
+        if isinstance(node, ast.Compare) and type(node.ops[0]) in swapped:
+            node.ops[0] = swapped[type(node.ops[0])]()
+        elif isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in swapped:
+            node.op = swapped[type(node.op)]()
+        elif isinstance(node, ast.Constant) and type(node.value) is int:
+            node.value += 1
+        else:
+            continue
+        found.append(ast.unparse(ast.fix_missing_locations(tree)))
+    return found
+
+
+def _nodes(tree: ast.Module, name: str) -> list[ast.AST]:
+    # The prompt's helpers stay as they are: some tests call them, and the grader gives tests the prompt's own.
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return list(ast.walk(function))
+
+
+@pytest.mark.slow
+def test_verdicts_equal_those_of_plain_execution(shared_data: Path, grader: CodeGrader) -> None:
+    """The reference: solution, test and call in one file, run as HumanEval describes; status 0 is a pass."""
+    sandbox = grader._judge.sandbox
+
+    def plain(row: dict[str, str], source: str) -> bool:
+        file = f"{source}\n{row['test']}\ncheck({row['entry_point']})\n".encode()
+        outcome = sandbox.run({"main.py": file}, [sandbox.python, "main.py"], b"", Limits(cpu_s=2, wall_s=10))
+        return outcome.exit_status == 0
+
+    pairs = [(row, source) for row in problems(shared_data) for source in variations(row)[:2]]
+    with ThreadPoolExecutor(2) as pool:
+        expected = list(pool.map(lambda pair: plain(*pair), pairs))
+    found = verdicts(grader, [(row, fenced(source)) for row, source in pairs])
+    differing = [(verdict, right) for verdict, right in zip(found, expected, strict=True) if verdict[1] is not right]
+    assert differing == []
+    print(f"{sum(expected)} of {len(expected)} variations pass")
+    # Both kinds occur, so that agreement means something.
+    assert sum(expected) >= 10
+    assert expected.count(False) >= 150

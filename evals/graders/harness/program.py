@@ -9,6 +9,7 @@ program prints is compared elsewhere, and nothing that it says about itself coun
 import contextlib
 import json
 import os
+import resource
 import sys
 import traceback
 from types import ModuleType
@@ -16,6 +17,9 @@ from typing import Any
 
 SYNTAX_ERROR, EXCEPTION, OUT_OF_MEMORY = 120, 121, 122
 RECURSION_LIMIT = 50_000
+# Recursion through C, as with functools.lru_cache, needs more than the usual 8 MiB of stack. The kernel keeps at least
+# 128 MiB below the main thread's stack free.
+_STACK_BYTES = 120 << 20
 
 # What LiveCodeBench lets solutions use without an import: the modules' names, and all that they export.
 _MODULES = ["string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics"]
@@ -55,7 +59,9 @@ def load(spec: "dict[str, Any]", name: str) -> "tuple[Any, ModuleType]":
 
 
 def add_prelude(module: ModuleType) -> None:
-    """Import into a module what solutions use without importing it."""
+    """Import into a module what solutions use without importing it, and let it recurse deeply."""
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (_STACK_BYTES if hard < 0 else min(_STACK_BYTES, hard), hard))
     sys.setrecursionlimit(RECURSION_LIMIT)
     lines = [f"from {name} import *" for name in [*_MODULES, "builtins", "typing"]]
     exec("\n".join([*lines, *(f"import {name}" for name in _MODULES)]), module.__dict__)

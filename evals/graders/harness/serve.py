@@ -34,10 +34,10 @@ def main() -> None:
             return
         connection.sendall(to_line(["ready"]))
         for line in lines:
-            _, args, kwargs = from_line(line)
+            _, args, kwargs = map(decode, from_line(line))
             if scope == "each":
                 _allow(cpu_s)
-            connection.sendall(_reply(function, decode(args), decode(kwargs)))
+            connection.sendall(_reply(function, args, kwargs))
 
 
 def _find(connection: socket.socket, spec: str, entry: str) -> "Callable[..., Any] | None":

@@ -33,7 +33,7 @@ for line in sys.stdin:
     request = json.loads(line)
     limits = Limits(**request["limits"])
     if "source" in request:
-        judge = Judge(sandbox=sandbox, time_limit_s=limits.cpu_s, limits=limits)
+        judge = Judge(sandbox=sandbox, time_limit_s=limits.cpu_s, limits=limits, clock_factor=2)
         reply = asdict(judge.judge_stdin(request["source"], request["tests"]))
     else:
         files = {name: base64.b64decode(content) for name, content in request["files"].items()}
@@ -69,17 +69,48 @@ class Direct:
         command = [self._sandbox.python, "main.py", *arguments]
         return self._sandbox.run({"main.py": content}, command, stdin, Limits(**limits))
 
+    def python(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start a Python process of this user outside the sandbox, which can import the sources."""
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        return subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.PIPE)
+
     def judge(self, source: str, tests: list[dict[str, str]], **limits: Any) -> Finding:
         """Judge a program that reads standard input."""
         chosen = Limits(**limits)
-        return Judge(sandbox=self._sandbox, time_limit_s=chosen.cpu_s, limits=chosen).judge_stdin(source, tests)
+        return Judge(sandbox=self._sandbox, time_limit_s=chosen.cpu_s, limits=chosen, clock_factor=2).judge_stdin(
+            source, tests
+        )
 
 
 class ByDriver:
     """Runs programs from a process of an ordinary user."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+    def __init__(self, folder: Path) -> None:
+        """Start the process in a folder with the sources."""
+        self._folder = folder
+        self._process = self.python("driver.py", stdin=subprocess.PIPE, text=True)
+
+    def python(self, *arguments: str, **options: Any) -> "subprocess.Popen[Any]":
+        """As `Direct.python`."""
+        is_root = os.geteuid() == 0
+        return subprocess.Popen(
+            # The ordinary user may not be able to read this interpreter, which can be root's too.
+            ["/usr/bin/python3" if is_root else sys.executable, "-B", *arguments],
+            cwd=self._folder,
+            env={"PYTHONPATH": str(self._folder), "PATH": os.environ["PATH"], "SECRET_OF_THE_HOST": "hunter2"},
+            stdout=subprocess.PIPE,
+            user=ORDINARY_ID if is_root else None,
+            group=ORDINARY_ID if is_root else None,
+            extra_groups=[] if is_root else None,
+            **options,
+        )
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        assert self._process.wait(60) == 0
+        self._process.stdout.close()
 
     def run(self, code: str | bytes, *arguments: str, stdin: bytes = b"", **limits: Any) -> Outcome:
         """As `Direct.run`."""
@@ -120,24 +151,9 @@ def ordinary() -> Iterator[ByDriver]:
     for name in ("__init__.py", "errors.py"):
         shutil.copy(REPOSITORY / "megatron_sft" / name, folder / "megatron_sft" / name)
     (folder / "driver.py").write_text(DRIVER)
-    is_root = os.geteuid() == 0
-    process = subprocess.Popen(
-        # The ordinary user may not be able to read this interpreter, which can be root's too.
-        ["/usr/bin/python3" if is_root else sys.executable, "-B", "driver.py"],
-        cwd=folder,
-        env={"PYTHONPATH": str(folder), "PATH": os.environ["PATH"], "SECRET_OF_THE_HOST": "hunter2"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        user=ORDINARY_ID if is_root else None,
-        group=ORDINARY_ID if is_root else None,
-        extra_groups=[] if is_root else None,
-    )
-    yield ByDriver(process)
-    assert process.stdin and process.stdout
-    process.stdin.close()
-    assert process.wait(60) == 0
-    process.stdout.close()
+    driver = ByDriver(folder)
+    yield driver
+    driver.close()
     shutil.rmtree(folder)
 
 
