@@ -271,10 +271,10 @@ def _of_check(outcome: Outcome) -> Finding:
     if limit is not None:
         return limit
     try:
-        report = json.loads(outcome.stdout)
+        # The test may have printed before.
+        report = json.loads(outcome.stdout.splitlines()[-1])
         reason, detail = report["reason"], report["detail"]
-    except (ValueError, KeyError, TypeError):
-        # A test that prints, or that the candidate's values drive out of its mind.
+    except (ValueError, KeyError, TypeError, IndexError):
         end = outcome.stderr[-200:].decode("utf-8", "replace").strip()
         return Finding(reason="wrong_answer", detail=f"the test ended with status {outcome.exit_status}: {end}")
     return Finding(reason=reason if reason in REASONS else "exited", detail=detail)

@@ -153,7 +153,18 @@ print(json.dumps({"version": platform.python_version(), "forks": number, "memory
 """
 
 
+_PROBE_TOGETHER = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        block = bytearray(b"x") * (150 << 20)
+        time.sleep(60)
+time.sleep(60)
+"""
+
+
 def _probe(sandbox: Sandbox) -> str:
+    """Return the version of the interpreter inside, after trying what the limits promise."""
     limits = Limits(wall_s=30, cpu_s=10, memory_bytes=256 * MIB, num_processes=8)
     try:
         outcome = sandbox.run({"probe.py": _PROBE.encode()}, [sandbox.python, "probe.py"], b"", limits)
@@ -173,6 +184,13 @@ def _probe(sandbox: Sandbox) -> str:
         )
     if tuple(map(int, found["version"].split(".")[:2])) < (3, 10):
         raise EnvironmentProblem(f"{sandbox.python} is Python {found['version']}; the sandbox needs 3.10 or later")
+    # Each process stays below the limit, all together pass it.
+    together = sandbox.run({"probe.py": _PROBE_TOGETHER.encode()}, [sandbox.python, "probe.py"], b"", limits)
+    if not together.memory_exceeded:
+        raise EnvironmentProblem(
+            "the sandbox cannot see the memory of its processes here: it needs a /proc with task/*/children "
+            f"(CONFIG_PROC_CHILDREN) and processes visible to their own user. Kernel: {platform.release()}"
+        )
     return str(found["version"])
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def double(x):
         (fenced("def double(x):\n    raise AssertionError"), "exception"),
         (fenced("def double(x):\n    return bytearray(10 ** 12)"), "memory_limit"),
         (fenced("def double(x):\n    while True: pass"), "time_limit"),
-        (fenced("def double(x):\n    return 'x' * 10 ** 9"), "memory_limit"),
+        (fenced("def double(x):\n    return 'x' * 10 ** 8"), None),
         (fenced("def double(x):\n    while True: print('x' * 10 ** 6)"), "output_limit"),
         # Ends early, with all the signs of success.
         (fenced("import sys\nprint('passed')\nsys.exit(0)\ndef double(x): pass"), "exception"),
@@ -321,6 +322,12 @@ def test_what_the_prelude_imports_is_not_the_programs_function(grader: CodeGrade
     assert grader.grade(fenced("def add(a, b): return a + b"), answer).correct is True
 
 
+def test_a_test_may_print(grader: CodeGrader) -> None:
+    answer = DOUBLE | {"test": "def check(candidate):\n    print('checking')\n    assert candidate(1) == 2\n"}
+    assert grader.grade("    return 2 * x", answer).correct is True
+    assert grader.grade("    return 3 * x", answer).reason.startswith("wrong_answer")
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -348,6 +355,15 @@ def test_many_threads_share_a_grader(grader: CodeGrader) -> None:
     with ThreadPoolExecutor(4) as pool:
         verdicts = list(pool.map(grade, [2, 3] * 10))
     assert verdicts == [True, False] * 10
+
+
+@pytest.mark.parametrize("answer", [DOUBLE, SUM, APPEND], ids=["check", "stdin", "calls"])
+@pytest.mark.parametrize("changes", [{"bwrap": "/nowhere/bwrap"}, {"python_folders": ("/nowhere/python",)}])
+def test_a_sandbox_that_does_not_start_is_no_verdict(answer: Any, changes: Any, grader: CodeGrader) -> None:
+    working = grader._judge.sandbox
+    broken = CodeGrader(sandbox=replace(working, programs=replace(working.programs, **changes)))
+    with pytest.raises(EnvironmentProblem, match=r"bubblewrap|bwrap"):
+        broken.grade(fenced("def double(x):\n    return 2 * x"), answer)
 
 
 def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
