@@ -52,9 +52,10 @@ class CodeGrader:
             return Verdict(correct=None, reason=f"bad item: {finding.detail}")
         if not finding.reason:
             return Verdict(correct=True, reason="")
-        return Verdict(
-            correct=False, reason=f"{finding.reason}: {finding.detail}" if finding.detail else finding.reason
-        )
+        reason = f"{finding.reason}: {finding.detail}" if finding.detail else finding.reason
+        # Details quote the program, which may print half characters that no file can hold.
+        shown = "".join(character if character.isprintable() else "?" for character in reason)
+        return Verdict(correct=False, reason=shown)
 
     def close(self) -> None:
         """See `Grader`."""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from evals.graders.code_compare import difference, same_value
 from evals.graders.harness import program
-from evals.graders.harness.wire import WireError, decode, encode, from_line, to_line
+from evals.graders.harness.wire import LOAD_FAILURES, WireError, decode, encode, from_line, to_line
 from evals.sandbox.limits import Limits, Outcome
 from evals.sandbox.run import Sandbox
 from evals.sandbox.running import Running
@@ -42,6 +42,7 @@ REASONS: tuple[Reason, ...] = Reason.__args__  # type: ignore[attr-defined]
 _HARNESS = "harness"
 _START = "import sys; sys.path.insert(0, '/box/harness'); from evals.graders.harness.{0} import main; main()"
 _GRACE_S = 1.0
+_BROKEN = "the program broke the channel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,9 @@ def _ready(served: _Served) -> Finding | None:
         return message
     if message[0] == "ready":
         return None
-    return Finding(reason=_reason(message[1] if len(message) == 3 else ""), detail=str(message[-1])[:200])
+    if message[0] == "failed" and len(message) == 3 and message[1] in LOAD_FAILURES:
+        return Finding(reason=message[1], detail=str(message[2])[:200])
+    return Finding(reason="exited", detail=_BROKEN)
 
 
 def _call(served: _Served, args: list[Any], expected: Any) -> Finding | None:
@@ -232,12 +235,14 @@ def _call(served: _Served, args: list[Any], expected: Any) -> Finding | None:
     if message[0] == "raise":
         reason: Reason = "memory_limit" if message[1] == "MemoryError" else "exception"
         return Finding(reason=reason, detail=str(message[-1])[:200])
+    if message[0] != "value" or len(message) != 2:
+        return Finding(reason="exited", detail=_BROKEN)
     try:
         value = decode(message[1])
         if same_value(value, expected):
             return None
-    except (WireError, IndexError, RecursionError):
-        return Finding(reason="exited", detail="the program broke the channel")
+    except (WireError, RecursionError):
+        return Finding(reason="exited", detail=_BROKEN)
     return Finding(reason="wrong_answer", detail=f"{_short(value)} instead of {_short(expected)}")
 
 
@@ -249,14 +254,9 @@ def _receive(served: _Served) -> list[Any] | Finding:
     except OverflowError:
         return Finding(reason="output_limit", detail="the returned value is too large")
     except (WireError, RecursionError):
-        return Finding(reason="exited", detail="the program broke the channel")
+        return Finding(reason="exited", detail=_BROKEN)
     except (EOFError, OSError):
         return served.explain() or Finding(reason="exited", detail="the program ended before all tests had run")
-
-
-def _reason(reported: Any) -> Reason:
-    """Return the reason that a candidate's process gives for its own failure."""
-    return next((known for known in REASONS if known and known == reported), "exited")
 
 
 def _short(value: Any) -> str:
@@ -274,6 +274,7 @@ def _of_check(outcome: Outcome) -> Finding:
         # The test may have printed before.
         report = json.loads(outcome.stdout.splitlines()[-1])
         reason, detail = report["reason"], report["detail"]
+        assert reason or report["num_calls"] > 0
     except (ValueError, KeyError, TypeError, IndexError):
         end = outcome.stderr[-200:].decode("utf-8", "replace").strip()
         return Finding(reason="wrong_answer", detail=f"the test ended with status {outcome.exit_status}: {end}")

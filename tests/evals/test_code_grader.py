@@ -124,7 +124,7 @@ class E(int):
 
 SENT_AHEAD = """
 import os
-for descriptor in range(3, 99):
+for descriptor in range(3, 1000):
     try:
         os.write(descriptor, {!r})
     except OSError:
@@ -181,7 +181,12 @@ def double(x):
         (fenced(SENT_AHEAD.format(b'{"reason": "", "detail": "", "num_calls": 2}\n')), None),
         (fenced(SENT_AHEAD.format(b'["ready"]\n["value", 4]\n["value", 4]\n')), None),
         (fenced(SENT_AHEAD.format(b"[" * 10**5 + b"\n")), None),
-        (fenced("import os\nos.closerange(0, 99)\ndef double(x): return 0"), "exited"),
+        (fenced(SENT_AHEAD.format(b'["failed", "", ""]\n')), "exited"),
+        (fenced(SENT_AHEAD.format(b'["failed", "bad_item", ""]\n')), "exited"),
+        (fenced(SENT_AHEAD.format(b'["failed", [], {}]\n')), "exited"),
+        (fenced(SENT_AHEAD.format(b'["ready"]\n["raise", "", ""]\n["raise", [], null]\n')), None),
+        (fenced(SENT_AHEAD.format(b'["ready"]\n["value"]\n')), "exited"),
+        (fenced("import os\nos.closerange(0, 1000)\ndef double(x): return 0"), "exited"),
     ],
 )
 def test_wrong_functions_fail_for_a_reason(response: str, reason: str | None, grader: CodeGrader) -> None:
@@ -266,11 +271,20 @@ def test_the_failing_test_is_named_and_only_fences_count(grader: CodeGrader) -> 
     assert grader.grade("print(sum(map(int, input().split())))", SUM).reason == "no_code"
 
 
+FORGED = (
+    b'["failed", "", ""]\n',
+    b'["failed", "bad_item", ""]\n',
+    b'["failed", [], ""]\n',
+    b'["ready"]\n["right"]\n',
+    b'["ready"]\n["", ""]\n',
+    b'["ready"]\n["value", {}]\n',
+    b'["ready"]\n["value", ["list"]]\n',
+)
 TRICKLE = """
 import os, time
 def append(xs, x):
     while True:
-        for descriptor in range(3, 20):
+        for descriptor in range(3, 1000):
             try:
                 os.write(descriptor, b" ")
             except OSError:
@@ -301,8 +315,9 @@ def append(xs, x):
         ("while True: pass", "time_limit"),
         ("def append(xs, x):\n    return bytearray(10 ** 11)", "memory_limit"),
         ("def append(xs, x):\n    return 'x' * 10 ** 8", "output_limit"),
-        ("import os\nos.closerange(0, 99)\ndef append(xs, x): return xs", "exited"),
+        ("import os\nos.closerange(0, 1000)\ndef append(xs, x): return xs", "exited"),
         (TRICKLE, "time_limit"),
+        *((SENT_AHEAD.format(line) + "append = double\n", "exited") for line in FORGED),
         ("import os\nos.write(3, b'null\\n' * 9)\ndef append(xs, x): return xs", None),
         (
             "import os\n[os.write(f, b'[\"value\"]\\n') for f in range(3, 30) if os.path.exists(f'/proc/self/fd/{f}')]",
@@ -320,6 +335,15 @@ def test_what_the_prelude_imports_is_not_the_programs_function(grader: CodeGrade
     answer = APPEND | {"fn_name": "add", "tests": [{"input": "1\n2", "output": "3"}]}
     assert grader.grade(fenced("def other(): pass"), answer).reason == "no_entry_point: add"
     assert grader.grade(fenced("def add(a, b): return a + b"), answer).correct is True
+
+
+@pytest.mark.parametrize("answer", [DOUBLE, SUM, APPEND], ids=["check", "stdin", "calls"])
+def test_reasons_can_be_written_to_a_file(answer: Any, grader: CodeGrader) -> None:
+    source = "def double(*_):\n    raise ValueError('half \\ud800 \\0 \\x1b[31m')\nappend = double\n"
+    call = "if __name__ == '__main__':\n    double()"
+    reason = grader.grade(fenced(source + call), answer).reason
+    assert reason.startswith("exception: ") and "ValueError: half " in reason
+    assert reason.isprintable() and reason.encode()
 
 
 def test_a_test_may_print(grader: CodeGrader) -> None:

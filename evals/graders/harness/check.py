@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from evals.graders.harness.wire import WireError, decode, encode, from_line, to_line
+from evals.graders.harness.wire import LOAD_FAILURES, WireError, decode, encode, from_line, to_line
 
 _ENDED = "the program ended before all tests had run"
 _BROKEN = "the program broke the channel"
@@ -107,8 +107,10 @@ def _run(candidate: Candidate, prompt: str, test: str, entry: str) -> "tuple[str
         return "bad_item", f"{type(error).__name__}: {error}"
     try:
         kind, *content = candidate.receive()
+        if kind == "failed" and len(content) == 2 and content[0] in LOAD_FAILURES:
+            return content[0], str(content[1])
         if kind != "ready":
-            return str(content[0]), str(content[1])
+            raise ChannelLost("exited", _BROKEN)
         check(candidate)
     except ChannelLost as lost:
         return lost.reason, str(lost)

@@ -13,6 +13,10 @@ receiver's side. Values of other types arrive as `Opaque`, which equals nothing.
 import json
 from typing import Any
 
+LOAD_FAILURES = ("syntax_error", "exception", "memory_limit", "no_entry_point")
+"""What a candidate's process may report about itself before the first call. Anything else it says, success above all,
+is a broken channel."""
+
 _LARGE = 1 << 60
 
 
