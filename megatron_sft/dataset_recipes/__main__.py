@@ -1,0 +1,51 @@
+"""`tools/build_dataset`: one command builds one data set; docs/datasets.md describes recipes and files."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from megatron_sft import cli
+from megatron_sft.backends import require_extra
+from megatron_sft.dataset_recipes.options import BuildDatasetConfig
+from megatron_sft.errors import Interrupted
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status."""
+    return cli.run(BuildDatasetConfig, run, prog="build_dataset", argv=argv)
+
+
+def run(config: BuildDatasetConfig) -> None:
+    """Build what is not there yet."""
+    require_extra("data", "pyarrow", "yaml", "matplotlib")
+    # They import those packages.
+    from megatron_sft.dataset_recipes.finish import finishing_stage
+    from megatron_sft.dataset_recipes.plan import Planner
+    from megatron_sft.dataset_recipes.stages import StageRunner
+
+    runner = StageRunner(config.output)
+    if config.plan:
+        plan = Planner(config).make()
+        stages = [*plan.stages, finishing_stage(plan, config)]
+        print(f"{plan.recipe.name}: {plan.route}")
+        for verdict in runner.judge(stages):
+            print(f"  {verdict.stage.name:12} {verdict.decision:12} {verdict.stage.title} {verdict.why}".rstrip())
+        return
+    signal.signal(signal.SIGTERM, _stop)
+    with runner.locked():
+        plan = Planner(config).make()
+        stages = [*plan.stages, finishing_stage(plan, config)]
+        print(f"{plan.recipe.name}: {plan.route}", flush=True)
+        for deviation in plan.deviations:
+            print(f"  {deviation['what']}: {deviation['used']}, the recipe has {deviation['recipe']}")
+        runner.run(runner.judge(stages), overwrite=config.overwrite)
+        print(f"{config.output}: rows.parquet, shards, card/README.md, dataset.json", flush=True)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted("stopped; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
