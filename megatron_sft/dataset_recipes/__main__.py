@@ -4,11 +4,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from megatron_sft import cli
 from megatron_sft.backends import require_extra
+from megatron_sft.data.shards import ShardReader
 from megatron_sft.dataset_recipes.options import BuildDatasetConfig
-from megatron_sft.errors import Interrupted
+from megatron_sft.errors import DataError, Interrupted
+
+if TYPE_CHECKING:
+    from megatron_sft.dataset_recipes.plan import Plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,20 +32,30 @@ def run(config: BuildDatasetConfig) -> None:
     runner = StageRunner(config.output)
     if config.plan:
         plan = Planner(config).make()
-        stages = [*plan.stages, finishing_stage(plan, config)]
-        print(f"{plan.recipe.name}: {plan.route}")
-        for verdict in runner.judge(stages):
+        _say(plan)
+        for verdict in runner.judge([*plan.stages, finishing_stage(plan, config)]):
             print(f"  {verdict.stage.name:12} {verdict.decision:12} {verdict.stage.title} {verdict.why}".rstrip())
         return
-    signal.signal(signal.SIGTERM, _stop)
-    with runner.locked():
-        plan = Planner(config).make()
-        stages = [*plan.stages, finishing_stage(plan, config)]
-        print(f"{plan.recipe.name}: {plan.route}", flush=True)
-        for deviation in plan.deviations:
-            print(f"  {deviation['what']}: {deviation['used']}, the recipe has {deviation['recipe']}")
-        runner.run(runner.judge(stages), overwrite=config.overwrite)
-        print(f"{config.output}: rows.parquet, shards, card/README.md, dataset.json", flush=True)
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        with runner.locked():
+            plan = Planner(config).make()
+            _say(plan)
+            verdicts = runner.judge([*plan.stages, finishing_stage(plan, config)])
+            counts = runner.run(verdicts, overwrite=config.overwrite)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # Opening compares the sizes of files that were made by an earlier command, too.
+    num_samples = ShardReader(config.output / "shards").num_samples
+    if num_samples != counts["rows"]["rows"]:
+        raise DataError(f"{config.output}: {counts['rows']['rows']} rows but {num_samples} samples: give --overwrite")
+    print(f"{config.output}: rows.parquet and shards with {num_samples} rows, card/README.md, dataset.json", flush=True)
+
+
+def _say(plan: "Plan") -> None:
+    print(f"{plan.recipe.name}: {plan.route}", flush=True)
+    for deviation in plan.deviations:
+        print(f"  {deviation['what']}: {deviation['used']}, the recipe has {deviation['recipe']}")
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

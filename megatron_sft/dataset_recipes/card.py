@@ -178,11 +178,14 @@ def _origin(facts: Facts) -> str:
         more = f" and {len(source['files']) - 5} more" if len(source["files"]) > 5 else ""
         rows.append((name, where or "local files", source["revision"] or "-", files + more, source["licence"]))
     blocks = ["## Origin", _table(("source", "where", "revision", "files (sha256)", "licence"), rows)]
+    if data["generation"]:
+        made = "Answers of the teacher were made, by the recipe, with:"
+        blocks.append(f"{made}\n\n{_table(('setting', 'value'), list(data['generation'].items()))}")
     generated = next((data["stages"][name] for name in ("base-traces", "traces") if name in data["stages"]), None)
     if generated is not None:
-        settings = [(name, value) for name, value in generated["settings"].items()]
-        engines = [("engine", engine) for engine in generated.get("engines", [])]
-        blocks.append("Answers were generated with:\n\n" + _table(("setting", "value"), settings + engines))
+        settings = list(generated["settings"].items())
+        settings += [("engine", engine) for engine in generated.get("engines", [])]
+        blocks.append("They were generated in this build, with:\n\n" + _table(("setting", "value"), settings))
     if data["subset"]:
         chosen = data["subset"]
         by_seed = f" with seed {chosen['seed']}" if chosen["how"] == "random" else ""

@@ -1,5 +1,6 @@
 """The stages: queries, traces, candidates, selection, rows, shards."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,9 +93,9 @@ def generated(
             result=(traces / "config.json",),
             action=generate_traces,
             grows="num_samples",
+            keeps_partial=True,
         )
     )
-    plan.traces_folder = traces
     return Candidates(
         pattern=traces / "traces-*.jsonl",
         after=(f"{prefix}traces",),
@@ -176,6 +177,8 @@ def add_rows(
     }
     if candidates.source is not None:
         parts["traces"] = candidates.source.fingerprint
+    if select.filters is not None and select.filters.decontaminate:
+        parts["decontaminate"] = [_sha256(file) for file in expand("decontaminate", select.filters.decontaminate)]
     log = config.output / "logs" / f"{prefix}select.log"
 
     def run_select() -> dict[str, Any]:
@@ -193,6 +196,7 @@ def add_rows(
             outputs=(selected,),
             result=(selected / "manifest.json", selected / "rejects.jsonl"),
             action=run_select,
+            keeps_partial=True,
         )
     )
     choice = Choice(num_queries=select.num_queries, seed=select.seed, expected_rows=recipe.expected_rows)
@@ -220,6 +224,11 @@ def add_rows(
             ),
         )
     )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def select_words(select: SelectSpec) -> list[str]:

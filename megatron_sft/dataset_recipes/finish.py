@@ -3,6 +3,7 @@
 import json
 import platform
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def _described(plan: Plan) -> dict[str, Any]:
         "route": plan.route,
         "recipe": resolved(plan.recipe),
         "starts_from": resolved(plan.base),
+        "generation": asdict(plan.generate) if plan.generate else None,
         "deviations": plan.deviations,
         "sources": {name: source.record | {"columns": source.columns} for name, source in plan.sources.items()},
     }

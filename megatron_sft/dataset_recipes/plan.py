@@ -39,8 +39,8 @@ class Plan:
     """What differs from the recipe as it stands: `what`, `recipe`, `used`."""
     route: str = ""
     """Where the rows come from, in words."""
-    traces_folder: Path | None = None
-    """Where a teacher's answers are made."""
+    generate: GenerateSpec | None = None
+    """How the rows, or those that the set starts from, are made by the recipe; with the command's values."""
 
 
 class Planner:
@@ -61,6 +61,7 @@ class Planner:
         self.plan = Plan(recipe=self._limited(recipe), base=base and self._limited(base), tokenizer=tokenizer)
         if config.max_length not in (None, recipe.shards.max_length):
             self._differs("shards: max_length", recipe.shards.max_length, config.max_length)
+        self.plan.generate = recipe.generate or (base.generate if base else None)
         self._used: set[str] = set()
 
     def make(self) -> Plan:
@@ -177,6 +178,7 @@ class Planner:
             self._differs("queries: draw", queries.draw, config.draw_queries)
             queries = dataclasses.replace(queries, draw=config.draw_queries)
         replaced: GenerateSpec = dataclasses.replace(generate, **given)
+        self.plan.generate = replaced
         return dataclasses.replace(recipe, generate=replaced, queries=queries)
 
     def _expecting(self, recipe: Recipe) -> Recipe:

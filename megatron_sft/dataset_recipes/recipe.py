@@ -25,7 +25,7 @@ class SourceSpec:
     revision: str | None = None
     """Its commit; None takes the newest."""
     files: str = "*.parquet"
-    """Pattern of the files inside the data set."""
+    """Pattern of the files' paths inside the data set; a star stands for slashes too."""
     columns: dict[str, str] = field(default_factory=dict)
     """Field: column. A dot leads into a struct, as in `reward_model.ground_truth`."""
     licence: str = "not stated; look it up before passing the set on"

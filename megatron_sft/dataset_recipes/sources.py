@@ -1,5 +1,6 @@
 """Where a recipe's sources lie: files that the command names, or the hub's cache; with the fingerprint of each file."""
 
+import fnmatch
 import glob
 import hashlib
 import json
@@ -130,9 +131,8 @@ def _given_files(name: str, given: str, spec: SourceSpec) -> list[Path]:
         # A set that this program built.
         files = [folder / "rows.parquet"]
     else:
-        files = sorted(folder.glob(spec.files)) or sorted(
-            file for file in folder.iterdir() if file.name.endswith(ENDINGS)
-        )
+        files = _matching(folder, spec.files)
+        files = files or sorted(file for file in folder.iterdir() if file.name.endswith(ENDINGS))
         if not files:
             raise ConfigError(
                 f"--source {name}={given}: the folder has no files {spec.files}, and none that ends in "
@@ -142,6 +142,12 @@ def _given_files(name: str, given: str, spec: SourceSpec) -> list[Path]:
     if wrong:
         raise DataError(f"--source {name}: {wrong[0]}: expected a file named {', '.join(ENDINGS)}")
     return files
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder whose path in it fits; as on the hub, a star stands for slashes too."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(file for file in files if fnmatch.fnmatch(file.relative_to(folder).as_posix(), pattern))
 
 
 def _hub_files(name: str, spec: SourceSpec) -> tuple[list[Path], str]:
@@ -168,12 +174,11 @@ def _hub_files(name: str, spec: SourceSpec) -> tuple[list[Path], str]:
                 allow_patterns=[spec.files],
                 local_files_only=local_only,
             )
-        except LocalEntryNotFoundError:
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+            if not local_only:
+                why = f"the hub does not give it: {str(error).splitlines()[0][:200]}"
             continue
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            why = f"the hub does not answer: {str(error).splitlines()[0][:200]}"
-            continue
-        files = sorted(Path(folder).glob(spec.files))
+        files = _matching(Path(folder), spec.files)
         if files:
             return files, Path(folder).name
     raise ConfigError(f"{name}: {what} is not in the hub's cache, and {why}: {remedy}")

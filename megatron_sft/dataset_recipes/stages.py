@@ -42,6 +42,8 @@ class Stage:
     """The part that may become larger with what is there kept."""
     cheap: bool = False
     """Whether it is built again without being asked."""
+    keeps_partial: bool = False
+    """Whether what an interrupted run left is worth keeping."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ class StageRunner:
         verdicts: list[Verdict] = []
         keys: dict[str, str] = {}
         for stage in stages:
-            content = {"parts": stage.parts, "after": [keys[name] for name in stage.after]}
+            content = {"parts": _as_json(stage.parts), "after": [keys[name] for name in stage.after]}
             keys[stage.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
             verdicts.append(self._verdict(stage, keys[stage.name]))
         return verdicts
@@ -101,13 +103,13 @@ class StageRunner:
                 why = f"{gone[0]} is gone or has another size"
                 return Verdict(stage=stage, key=key, decision="build again", why=why)
             return Verdict(stage=stage, key=key, decision="reuse", mark=mark)
-        before = mark.get("parts", {})
-        changes = {name: (before.get(name), value) for name, value in stage.parts.items() if before.get(name) != value}
-        changes |= {name: (value, None) for name, value in before.items() if name not in stage.parts}
+        before, parts = mark.get("parts", {}), _as_json(stage.parts)
+        changes = {name: (before.get(name), value) for name, value in parts.items() if before.get(name) != value}
+        changes |= {name: (value, None) for name, value in before.items() if name not in parts}
         why = "; ".join(f"{name}: {_shown(old)} became {_shown(new)}" for name, (old, new) in changes.items())
         if not changes:
             return Verdict(stage=stage, key=key, decision="build again", why="a stage before it is another one")
-        if stage.cheap:
+        if stage.cheap or not (mark.get("done") or stage.keeps_partial):
             return Verdict(stage=stage, key=key, decision="build again", why=why)
         if stage.grows is not None and list(changes) == [stage.grows] and changes[stage.grows][1] > before[stage.grows]:
             return Verdict(stage=stage, key=key, decision="add to", why=why)
@@ -171,6 +173,12 @@ def remove(paths: tuple[Path, ...]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _as_json(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return parts as a mark gives them back, tuples as lists."""
+    content: dict[str, Any] = json.loads(json.dumps(parts))
+    return content
 
 
 def _size(path: Path) -> int | None:

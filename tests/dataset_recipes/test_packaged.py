@@ -69,8 +69,11 @@ def test_math_cot_from_traces_that_are_there(tiny_tokenizer: Path, tmp_path: Pat
     content = dataset(output)
     assert content["num_rows"] == 12
     assert content["stages"]["rows"] == {
-        **{"candidates": 3 * NUM_ROWS, "queries": NUM_ROWS, "queries_with_an_accepted_response": NUM_ROWS - 1},
-        **{"rows": 12, "query_not_drawn": 3},
+        "candidates": 3 * NUM_ROWS,
+        "queries": NUM_ROWS,
+        "queries_with_an_accepted_response": NUM_ROWS - 1,
+        "rows": 12,
+        "query_not_drawn": 3,
     }
     assert content["dropped_by_reason"] == {
         "rows: query_not_drawn": 3,
@@ -155,7 +158,10 @@ def test_numinamath_joins_by_question(math_cot: Path, numinamath: Path, tiny_tok
     assert [row["response"] for row in found] == [f"Clear: {number}" for number in range(NUM_ROWS)]
     assert [row["message"] for row in found] == [published_row(number)["message"] for number in range(NUM_ROWS)]
     assert dataset(output)["stages"]["candidates"]["join"] == {
-        **{"rows_read": NUM_ROWS + 3, "other_questions": 1, "further_responses": 1, "empty_responses": 1},
+        "rows_read": NUM_ROWS + 3,
+        "other_questions": 1,
+        "further_responses": 1,
+        "empty_responses": 1,
         "without_response": [],
     }
     check_shards(output, tiny_tokenizer, tmp_path)
