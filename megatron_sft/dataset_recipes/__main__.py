@@ -15,10 +15,32 @@ from megatron_sft.errors import DataError, Interrupted
 if TYPE_CHECKING:
     from megatron_sft.dataset_recipes.plan import Plan
 
+LIST_OPTIONS = ("--source", "--columns", "--traces", "--benchmarks")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status."""
-    return cli.run(BuildDatasetConfig, run, prog="build_dataset", argv=argv)
+    return cli.run(BuildDatasetConfig, run, prog="build_dataset", argv=merged(sys.argv[1:] if argv is None else argv))
+
+
+def merged(argv: Sequence[str]) -> list[str]:
+    """Return a command line in which a list option that occurs twice occurs once, with all values.
+
+    Else the last one would win, and the sources of the first be looked for elsewhere.
+    """
+    values: dict[str, list[str]] = {option: [] for option in LIST_OPTIONS}
+    rest: list[str] = []
+    current: list[str] = rest
+    for word in argv:
+        if word.startswith("--"):
+            option, _, value = word.partition("=")
+            if option in values:
+                current = values[option]
+                current += [value] if value else []
+                continue
+            current = rest
+        current.append(word)
+    return [*rest, *(word for option, words in values.items() if words for word in (option, *words))]
 
 
 def run(config: BuildDatasetConfig) -> None:

@@ -106,7 +106,7 @@ class BuildDatasetConfig:
     sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
     """How."""
     allow_failed_samples: bool = False
-    """Go on where the teacher failed at samples; how many is filed as a deviation's count."""
+    """Go on where the teacher failed at samples, which are counted; they are not tried again."""
     draw_queries: int | None = None
     """Ask at most this many queries, instead of the recipe's number."""
     num_queries: int | None = None

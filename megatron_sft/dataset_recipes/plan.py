@@ -125,6 +125,8 @@ class Planner:
             )
         if Path(teacher.teacher).name != Path(recipe.generate.teacher).name:
             self._differs("teacher", recipe.generate.teacher, Path(teacher.teacher).name)
+        if teacher.max_model_len is not None:
+            self._differs("max_model_len", "the model's own", teacher.max_model_len)
         plan.route = "queries, answered by the teacher"
         source = self._open(recipe.queries.source, recipe.sources[recipe.queries.source])
         return chain.generated(plan, config, recipe, source, folder, prefix)

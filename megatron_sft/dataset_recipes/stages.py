@@ -39,7 +39,8 @@ class Stage:
     action: Callable[[], dict[str, Any]]
     """Does it; returns counts for people and `dataset.json`."""
     grows: str | None = None
-    """The part that may become larger with what is there kept."""
+    """The part that may become larger with what is there kept; what is there is kept also when a stage before it is
+    another one."""
     cheap: bool = False
     """Whether it is built again without being asked."""
     keeps_partial: bool = False
@@ -108,7 +109,9 @@ class StageRunner:
         changes |= {name: (value, None) for name, value in before.items() if name not in parts}
         why = "; ".join(f"{name}: {_shown(old)} became {_shown(new)}" for name, (old, new) in changes.items())
         if not changes:
-            return Verdict(stage=stage, key=key, decision="build again", why="a stage before it is another one")
+            # What grows is kept: its program knows what still fits, and refuses the rest by name.
+            decision: Decision = "add to" if stage.grows is not None else "build again"
+            return Verdict(stage=stage, key=key, decision=decision, why="a stage before it is another one")
         if stage.cheap or not (mark.get("done") or stage.keeps_partial):
             return Verdict(stage=stage, key=key, decision="build again", why=why)
         if stage.grows is not None and list(changes) == [stage.grows] and changes[stage.grows][1] > before[stage.grows]:
@@ -135,7 +138,8 @@ class StageRunner:
             label = f"[{number}/{len(verdicts)}] {stage.name}: {stage.title}"
             if verdict.decision == "reuse":
                 counts[stage.name] = verdict.mark["counts"]
-                print(f"{label}: reused{_shown_counts(counts[stage.name])}", flush=True)
+                took = f" (took {verdict.mark['seconds']} s)"
+                print(f"{label}: reused{took}{_shown_counts(counts[stage.name])}", flush=True)
                 continue
             print(f"{label}: {verdict.decision}{f' ({verdict.why})' if verdict.why else ''}", flush=True)
             if verdict.decision in ("changed", "build again"):

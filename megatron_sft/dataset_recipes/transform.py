@@ -16,6 +16,7 @@ from megatron_sft.errors import DataError
 from megatron_sft.files import write_json
 
 _SHOWN = 80
+_NAMED = 20
 THINK_END = "</think>"
 
 
@@ -73,7 +74,11 @@ def write_candidates(
             missing = [row for row in rows if row.content["question"].strip() not in responses]
             for row in missing:
                 drop(row.file, row.line, "no_joined_response", row.content["question"][:_SHOWN])
-            counts["join"]["without_response"] = [f"{row.file}:{row.line}" for row in missing[:20]]
+            places = [f"{row.file}:{row.line}" for row in missing[:_NAMED]]
+            counts["join"] |= {"num_without_response": len(missing), "without_response": places}
+            if missing:
+                more = ", ..." if len(missing) > _NAMED else ""
+                print(f"  {len(missing)} questions have no response in {joined.name}: {', '.join(places)}{more}")
             rows = [
                 Row(file=row.file, line=row.line, content=row.content | {"response": responses[question]})
                 for row in rows

@@ -97,6 +97,24 @@ def test_math_cot_is_made(
     assert capsys.readouterr().out.count(": reused") == 6
 
 
+def test_more_queries_add_to_what_is_there(openr1: Path, adder: Adder, tiny_tokenizer: Path, tmp_path: Path) -> None:
+    teacher = ("--endpoint", adder.url, "--teacher", "Qwen3-32B", "--teacher-tokenizer", str(tiny_tokenizer))
+    words = (*teacher, "--source", f"openr1-math={openr1}", "--num-samples", "8")
+    assert (
+        build(
+            "math-cot-20k", tmp_path / "out", tiny_tokenizer, *words, "--draw-queries", "4", *("--expected-rows", "2")
+        )
+        == 0
+    )
+    first = [row["response"] for row in rows_of(tmp_path / "out")]
+    num_asked = len(adder.bodies)
+    words = (*words, "--overwrite", "--draw-queries", "10", "--expected-rows", "7")
+    assert build("math-cot-20k", tmp_path / "out", tiny_tokenizer, *words) == 0
+    assert (num_asked, len(adder.bodies)) == (4 * 8, 10 * 8)
+    assert len(rows_of(tmp_path / "out")) == 7 and len(first) == 2
+    assert dataset(tmp_path / "out")["dropped_by_reason"]["queries: not_drawn"] == NUM_ROWS - 10
+
+
 def test_failed_samples_are_an_error_or_counted(
     openr1: Path, adder: Adder, tiny_tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,5 +152,10 @@ def test_a_model_answers(random_model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ("--source", f"mine={tmp_path / 'mine.jsonl'}", "--teacher", str(random_model), "--kv-cache-gib", "0.05")
     assert build(tmp_path / "own.yaml", tmp_path / "out", random_model, *words) == 0
-    assert [row["question"] for row in rows_of(tmp_path / "out")] == [f"Say {number}." for number in range(4)]
-    assert dataset(tmp_path / "out")["stages"]["traces"]["num_rows"] == 8
+    counts = dataset(tmp_path / "out")["stages"]
+    assert (counts["queries"]["queries"], counts["traces"]["num_rows"]) == (4, 8)
+    # A model with random weights may give both answers to a query as special tokens, or nothing.
+    asked = [f"Say {number}." for number in range(4)]
+    found = [row["question"] for row in rows_of(tmp_path / "out")]
+    assert found == [text for text in asked if text in found]
+    assert len(found) == counts["rows"]["queries_with_an_accepted_response"] >= 2

@@ -162,6 +162,7 @@ def test_numinamath_joins_by_question(math_cot: Path, numinamath: Path, tiny_tok
         "other_questions": 1,
         "further_responses": 1,
         "empty_responses": 1,
+        "num_without_response": 0,
         "without_response": [],
     }
     check_shards(output, tiny_tokenizer, tmp_path)
@@ -176,7 +177,9 @@ def test_numinamath_names_the_questions_without_a_solution(
     output = tmp_path / "out"
     words = ("--source", f"math-cot-20k={math_cot}", f"numinamath={numinamath}")
     assert build("numinamath-20k", output, tiny_tokenizer, *words, *EXPECTED) == 2
-    error = capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "1 questions have no response in numinamath: math-cot.parquet:8\n" in printed.out
+    error = printed.err
     assert f"{NUM_ROWS - 1} rows, the recipe expects {NUM_ROWS}" in error and "1 no_joined_response" in error
     assert not (output / "dataset.json").exists()
     dropped = (output / "candidates" / "dropped.jsonl").read_text()

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from megatron_sft.dataset_recipes import recipe
+from megatron_sft.dataset_recipes.__main__ import merged
 from megatron_sft.errors import ConfigError
 from tests.dataset_recipes.conftest import NUM_ROWS, build, published_row, rows_of, write_rows
 
@@ -145,6 +146,13 @@ def test_options_without_effect(
     source = ("--source", f"math-cot-20k={math_cot}")
     assert build("math-nocot-20k", tmp_path / "out", tiny_tokenizer, *source, *given) == 2
     assert "has no effect, as the build starts from the finished rows of math-cot-20k" in capsys.readouterr().err
+
+
+def test_list_options_may_be_repeated() -> None:
+    words = "x --source a=1 --plan --source b=2 c=3 --output o --source=d=4 --columns s.f=c"
+    expected = "x --plan --output o --source a=1 b=2 c=3 d=4 --columns s.f=c"
+    assert merged(words.split()) == expected.split()
+    assert merged(["x", "--output", "o"]) == ["x", "--output", "o"]
 
 
 def test_a_number_of_answers_that_is_no_countdown_answer(tiny_tokenizer: Path, tmp_path: Path) -> None:
