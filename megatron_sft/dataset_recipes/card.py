@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from megatron_sft.data.safe_text import neutralise
 from megatron_sft.dataset_recipes.facts import Facts, Span
@@ -22,6 +23,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.grid": True,
+    "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "grid.color": _FAINT,
     "text.color": _INK,
@@ -237,5 +239,6 @@ def _draw_acceptance(axes: Axes, facts: Facts) -> None:
     for _, accepted, num in facts.accepted:
         bars[accepted] += num
     axes.bar(range(most + 1), bars, color=_COLOUR, width=0.85)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"accepted responses of a query (of {most})")
     axes.set_ylabel("queries")

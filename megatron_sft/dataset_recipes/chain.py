@@ -183,7 +183,9 @@ def add_rows(
 
     def run_select() -> dict[str, Any]:
         words = [*map(str, candidates.files()), "--output", str(selected), *select_words(select)]
-        words += [*programs.column_words(candidates.columns), *_common_words(config, recipe)]
+        # Where there is a choice, a response that fits is chosen.
+        over_length = "reject" if select.which != "all" else recipe.shards.over_length
+        words += [*programs.column_words(candidates.columns), *_common_words(config, recipe, over_length)]
         programs.run_module(BUILD_SHARDS, words, log)
         return _manifest(selected)
 
@@ -245,7 +247,8 @@ def add_shards(plan: "Plan", config: BuildDatasetConfig, recipe: Recipe) -> None
     everything = SelectSpec()
 
     def run_build() -> dict[str, Any]:
-        words = [str(rows), "--output", str(shards), *select_words(everything), *_common_words(config, recipe)]
+        words = [str(rows), "--output", str(shards), *select_words(everything)]
+        words += _common_words(config, recipe, recipe.shards.over_length)
         programs.run_module(BUILD_SHARDS, words, config.output / "logs" / "shards.log")
         counts = _manifest(shards)
         if counts["rejected_by_reason"]:
@@ -265,10 +268,10 @@ def add_shards(plan: "Plan", config: BuildDatasetConfig, recipe: Recipe) -> None
     )
 
 
-def _common_words(config: BuildDatasetConfig, recipe: Recipe) -> list[str]:
+def _common_words(config: BuildDatasetConfig, recipe: Recipe, over_length: str) -> list[str]:
     shards = recipe.shards
     words = ["--tokenizer", str(config.tokenizer), "--max-length", str(shards.max_length)]
-    words += ["--over-length", shards.over_length]
+    words += ["--over-length", over_length]
     return words if config.workers is None else [*words, "--workers", str(config.workers)]
 
 

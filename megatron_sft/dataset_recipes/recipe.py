@@ -121,6 +121,7 @@ class ShardsSpec:
     max_length: int = 20_000
     """Most tokens of a sample."""
     over_length: Literal["reject", "truncate"] = "reject"
+    """What happens to longer ones; where one of several responses is chosen, only those that fit are."""
 
 
 @dataclass(frozen=True, kw_only=True)

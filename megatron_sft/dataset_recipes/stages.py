@@ -18,6 +18,8 @@ from typing import Any, Literal
 from megatron_sft.errors import ConfigError, UserError
 from megatron_sft.files import write_json
 
+_CHANGES_SHOWN = 6
+
 Decision = Literal["reuse", "go on", "build", "build again", "add to", "changed"]
 
 
@@ -104,10 +106,11 @@ class StageRunner:
                 why = f"{gone[0]} is gone or has another size"
                 return Verdict(stage=stage, key=key, decision="build again", why=why)
             return Verdict(stage=stage, key=key, decision="reuse", mark=mark)
-        before, parts = mark.get("parts", {}), _as_json(stage.parts)
-        changes = {name: (before.get(name), value) for name, value in parts.items() if before.get(name) != value}
-        changes |= {name: (value, None) for name, value in before.items() if name not in parts}
-        why = "; ".join(f"{name}: {_shown(old)} became {_shown(new)}" for name, (old, new) in changes.items())
+        before, parts = _flat(mark.get("parts", {})), _flat(_as_json(stage.parts))
+        names = [*parts, *(name for name in before if name not in parts)]
+        changes = {name: (before.get(name), parts.get(name)) for name in names if before.get(name) != parts.get(name)}
+        shown = [f"{name}: {_shown(old)} became {_shown(new)}" for name, (old, new) in changes.items()]
+        why = "; ".join(shown[:_CHANGES_SHOWN]) + (" ..." if len(shown) > _CHANGES_SHOWN else "")
         if not changes:
             # What grows is kept: its program knows what still fits, and refuses the rest by name.
             decision: Decision = "add to" if stage.grows is not None else "build again"
@@ -177,6 +180,17 @@ def remove(paths: tuple[Path, ...]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _flat(value: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings by their dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, part in value.items():
+        if isinstance(part, dict) and part:
+            leaves |= _flat(part, f"{above}{name}.")
+        else:
+            leaves[above + name] = part
+    return leaves
 
 
 def _as_json(parts: dict[str, Any]) -> dict[str, Any]:

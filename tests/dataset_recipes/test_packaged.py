@@ -118,6 +118,21 @@ def test_nocot_keeps_the_summary_byte_for_byte(math_cot: Path, tiny_tokenizer: P
     check_shards(output, tiny_tokenizer, tmp_path)
 
 
+def test_rows_that_are_too_long_are_cut_and_counted(math_cot: Path, tiny_tokenizer: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    words = ("--source", f"math-cot-20k={math_cot}", *EXPECTED)
+    assert build("math-cot-20k", output, tiny_tokenizer, *words, "--max-length", "124") == 0
+    chat = ChatTokenizer(tiny_tokenizer)
+    # Prompt, response, stop token.
+    whole = [len(chat.encode_prompt(row["message"])) + row["response_length"] + 1 for row in rows_of(output)]
+    num_cut = sum(size > 124 for size in whole)
+    assert 0 < num_cut < NUM_ROWS
+    assert ShardReader(output / "shards").lengths.tolist() == [min(124, size) for size in whole]
+    assert dataset(output)["stages"]["shards"]["notices"]["truncated"]["count"] == num_cut
+    assert f"Rows cut at 124 tokens: {num_cut} (" in (output / "card" / "README.md").read_text()
+    assert {"what": "shards: max_length", "recipe": 20_000, "used": 124} in dataset(output)["deviations"]
+
+
 def test_a_built_set_is_the_source_of_the_next(math_cot: Path, tiny_tokenizer: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "cot", tmp_path / "nocot"
     assert build("math-cot-20k", first, tiny_tokenizer, "--source", f"math-cot-20k={math_cot}", *EXPECTED) == 0

@@ -58,6 +58,13 @@ def test_what_is_there_is_reused_or_refused(
     assert "select: verify none, select all: build again (a stage before it is another one)" in capsys.readouterr().out
     assert rows_of(output)[0]["answer"] == str(2 * NUM_ROWS - 1)
 
+    # Changes are named one by one; --plan says the same.
+    other = (*words[:-1], "9")
+    assert build("math-nocot-20k", output, tiny_tokenizer, *other, "--plan") == 0
+    assert "expected_rows: 16 became 9" in capsys.readouterr().out
+    assert build("math-nocot-20k", output, tiny_tokenizer, *other) == 2
+    assert "  rows: expected_rows: 16 became 9\n" in capsys.readouterr().err
+
     # A result that somebody removed is made again.
     (output / "rows.parquet").unlink()
     assert build("math-nocot-20k", output, tiny_tokenizer, *words) == 0
