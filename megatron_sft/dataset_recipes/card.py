@@ -16,7 +16,7 @@ from megatron_sft.dataset_recipes.facts import Facts, Span
 
 SHOWN_CHARS = 600
 """A span of a sample is shortened to so many characters at either end."""
-_MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~$&^])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#!|~$&^])")
 _COLOUR, _INK, _FAINT = "#1b6ca8", "#22303c", "#d9dee3"
 _STYLE: dict[str, Any] = {
     "font.size": 9.5,

@@ -62,8 +62,8 @@ def gather(output: Path, dataset: dict[str, Any], tokenizer: ChatTokenizer) -> F
     """
     reader = ShardReader(output / "shards")
     # Where the rows were made on the way to this set, the teacher's answers are counted there.
-    made = output / "base" / "rows" / "account.json"
-    account = made if made.is_file() else output / "rows" / "account.json"
+    made = output / "base" if "base-rows" in dataset["stages"] else output
+    account = made / "rows" / "account.json"
     content = json.loads(account.read_text(encoding="utf-8"))
     return Facts(
         dataset=dataset,

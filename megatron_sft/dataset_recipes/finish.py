@@ -43,7 +43,7 @@ def finishing_stage(plan: Plan, config: BuildDatasetConfig) -> Stage:
             "tokenizer_fingerprint": plan.tokenizer.fingerprint,
             "stages": counts,
             "dropped_by_reason": dict(sorted(_drops(counts).items())),
-            "subset": read_chosen(output / "candidates"),
+            "subset": read_chosen(output / "candidates") if "candidates" in counts else None,
             "overlap": overlap,
             "versions": versions,
         }

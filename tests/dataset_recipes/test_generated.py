@@ -3,6 +3,10 @@
 import json
 import random
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 
 from megatron_sft.data.chat import ChatTokenizer
+from tests.conftest import REPOSITORY
 from tests.dataset_recipes.conftest import NUM_ROWS, SUFFIX, build, dataset, question, rows_of
 from tests.traces.conftest import Teacher
 
@@ -129,6 +134,27 @@ def test_failed_samples_are_an_error_or_counted(
     assert build("math-cot-20k", output, tiny_tokenizer, *words) == 0
     assert dataset(output)["dropped_by_reason"]["traces: failed_samples"] == 1
     assert {"what": "teacher", "recipe": "Qwen/Qwen3-32B", "used": "adder"} in dataset(output)["deviations"]
+
+
+def test_a_killed_build_leaves_nobody_who_asks(
+    openr1: Path, adder: Adder, tiny_tokenizer: Path, tmp_path: Path
+) -> None:
+    teacher = ["--endpoint", adder.url, "--teacher", "Qwen3-32B", "--teacher-tokenizer", str(tiny_tokenizer)]
+    words = [*teacher, "--source", f"openr1-math={openr1}", "--num-samples", "5", "--max-num-seqs", "1"]
+    words += ["--expected-rows", "9"]
+    adder.faults = lambda number: "hang" if number == 6 else None
+    adder.hang_s = 60.0
+    command = [sys.executable, "-m", "megatron_sft.dataset_recipes", "math-cot-20k", "--output", str(tmp_path / "out")]
+    process = subprocess.Popen([*command, "--tokenizer", str(tiny_tokenizer), *words], cwd=REPOSITORY)
+    while len(adder.bodies) < 7:
+        assert process.poll() is None, "it must be killed before its end"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # A generate_traces that went on would hold its file's lock, and this one be refused.
+    time.sleep(1.0)
+    assert build("math-cot-20k", tmp_path / "out", tiny_tokenizer, *words) == 0
+    assert len(adder.bodies) == 5 * NUM_ROWS + 1
 
 
 OWN = """\

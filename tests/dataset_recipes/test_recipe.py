@@ -10,6 +10,7 @@ import pytest
 from megatron_sft.dataset_recipes import recipe
 from megatron_sft.dataset_recipes.__main__ import merged
 from megatron_sft.errors import ConfigError
+from megatron_sft.recipes import paper
 from tests.dataset_recipes.conftest import NUM_ROWS, build, published_row, rows_of, write_rows
 
 GOOD = """\
@@ -63,6 +64,12 @@ def test_all_packaged_recipes_expect_what_is_published() -> None:
         assert generate == recipe.GenerateSpec(teacher="Qwen/Qwen3-32B")
         assert (generate.num_samples, generate.temperature, generate.top_p, generate.top_k) == (32, 0.6, 0.95, 20)
         assert (generate.min_p, generate.max_tokens) == (0.0, 16_384)
+
+
+def test_every_set_of_the_papers_runs_has_a_recipe() -> None:
+    names = {str(run.facts["data_set"]) for run in paper.all_runs()}
+    assert len(names) == 6
+    assert {name: recipe.load(name.lower())[0].title for name in names} == {name: name for name in names}
 
 
 def test_a_recipe_of_the_user(tiny_tokenizer: Path, tmp_path: Path) -> None:
