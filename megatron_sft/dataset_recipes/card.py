@@ -104,9 +104,7 @@ def _lengths(facts: Facts) -> str:
 
 
 def _acceptance(facts: Facts) -> str:
-    data = facts.dataset
-    recipes = [data["recipe"], *([data["starts_from"]] if "base-select" in data["stages"] else [])]
-    if not facts.has_several and all(one["select"]["verify"] == "none" for one in recipes):
+    if not facts.has_several and all(one["verify"] == "none" for one in _selections(facts)):
         return "## Acceptance\n\nThe rows were taken as they are: nothing was verified or chosen in this build."
     responses = sum(count * num for count, _, num in facts.accepted)
     accepted = sum(count * num for _, count, num in facts.accepted)
@@ -118,6 +116,13 @@ def _acceptance(facts: Facts) -> str:
     )
     picture = "\n\n![accepted responses per query](acceptance.png)" if facts.has_several else ""
     return f"## Acceptance\n\n{text}{picture}"
+
+
+def _selections(facts: Facts) -> list[dict[str, Any]]:
+    """Return what the recipe, and the one whose rows were made on the way, say of the selection."""
+    data = facts.dataset
+    recipes = [data["recipe"], *([data["starts_from"]] if "base-select" in data["stages"] else [])]
+    return [recipe["select"] for recipe in recipes]
 
 
 def _verification(facts: Facts) -> str:
@@ -133,7 +138,8 @@ def _verification(facts: Facts) -> str:
         ]
         undecided = stage["rejected_by_reason"].get("undecided", 0)
         blocks.append(f"{_table(('decided by', 'answers', 'share'), rows)}\n\nUndecided: {undecided:,}.")
-    nothing = "math-verify was not asked in this build."
+    exact = any(stage["verify"] == "countdown" for stage in _selections(facts))
+    nothing = "Answers were checked in exact arithmetic." if exact else "No answer was verified in this build."
     return "## Verifier\n\n" + ("\n\n".join(blocks) or nothing)
 
 

@@ -11,6 +11,7 @@ from megatron_sft.dataset_recipes.kept_rows import Choice, write_kept
 from megatron_sft.dataset_recipes.options import BuildDatasetConfig
 from megatron_sft.dataset_recipes.queries import write_queries
 from megatron_sft.dataset_recipes.recipe import Recipe, SelectSpec, TransformSpec
+from megatron_sft.dataset_recipes.row_files import check_columns, has_column, numbered_rows
 from megatron_sft.dataset_recipes.sources import Source, expand
 from megatron_sft.dataset_recipes.stages import Stage
 from megatron_sft.dataset_recipes.transform import write_candidates
@@ -182,6 +183,8 @@ def add_rows(
     log = config.output / "logs" / f"{prefix}select.log"
 
     def run_select() -> dict[str, Any]:
+        if candidates.source is not None:
+            _check_traces(candidates.source, select)
         words = [*map(str, candidates.files()), "--output", str(selected), *select_words(select)]
         # Where there is a choice, a response that fits is chosen.
         over_length = "reject" if select.which != "all" else recipe.shards.over_length
@@ -226,6 +229,15 @@ def add_rows(
             ),
         )
     )
+
+
+def _check_traces(source: Source, select: SelectSpec) -> None:
+    """Check that traces which others made have what is read of them."""
+    first = next((row for _, row in numbered_rows(source.files[0]) if row is not None), {})
+    message, prompt = (source.columns.get(name, name) for name in ("message", "prompt"))
+    names = ["response", "prompt" if has_column(first, prompt) and not has_column(first, message) else "message"]
+    names += ["answer"] if select.verify != "none" else []
+    check_columns(source.files, {name: source.columns.get(name, name) for name in names}, source=source.name)
 
 
 def _sha256(path: Path) -> str:

@@ -70,8 +70,8 @@ def write_candidates(
             counts["not_in_subset"] = counts["rows_read"] - sum(drops.values()) - len(rows)
             write_json(folder / "chosen.json", chosen)
         if joined is not None:
-            responses, counts["join"] = _responses(joined, {row.content["question"].strip() for row in rows})
-            missing = [row for row in rows if row.content["question"].strip() not in responses]
+            responses, counts["join"] = _responses(joined, {_key(row.content["question"]) for row in rows})
+            missing = [row for row in rows if _key(row.content["question"]) not in responses]
             for row in missing:
                 drop(row.file, row.line, "no_joined_response", row.content["question"][:_SHOWN])
             places = [f"{row.file}:{row.line}" for row in missing[:_NAMED]]
@@ -82,7 +82,7 @@ def write_candidates(
             rows = [
                 Row(file=row.file, line=row.line, content=row.content | {"response": responses[question]})
                 for row in rows
-                if (question := row.content["question"].strip()) in responses
+                if (question := _key(row.content["question"])) in responses
             ]
         if spec.strip_think:
             counts["without_think_block"] = sum(THINK_END not in row.content["response"] for row in rows)
@@ -134,6 +134,11 @@ def _subset(rows: list[Row], spec: SubsetSpec, file: Path) -> tuple[list[Row], d
     return [rows[number] for number in chosen], record | {"rows_from_0": chosen}
 
 
+def _key(question: str) -> str:
+    """Return what two questions are compared by: their text, white space aside."""
+    return " ".join(question.split())
+
+
 def _responses(joined: Source, wanted: set[str]) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the first response to each wanted question, and counts."""
     columns = {name: joined.columns.get(name, name) for name in ("question", "response")}
@@ -144,13 +149,13 @@ def _responses(joined: Source, wanted: set[str]) -> tuple[dict[str, str], dict[s
         for _, row in numbered_rows(file):
             counts["rows_read"] += 1
             question = None if row is None else text_of(value_of(row, columns["question"]), role="user")
-            if row is None or question is None or question.strip() not in wanted:
+            if row is None or question is None or _key(question) not in wanted:
                 counts["other_questions"] += 1
                 continue
             response = text_of(value_of(row, columns["response"]), role="assistant")
             if response is None or not response.strip():
                 counts["empty_responses"] += 1
-            elif responses.setdefault(question.strip(), response) != response:
+            elif responses.setdefault(_key(question), response) != response:
                 counts["further_responses"] += 1
     return responses, counts
 

@@ -153,9 +153,10 @@ def test_the_rows_to_start_from_are_built_on_the_way(tiny_tokenizer: Path, tmp_p
 
 @pytest.fixture
 def numinamath(tmp_path: Path) -> Path:
-    """NuminaMath-1.5's columns: the questions shuffled, others among them, one twice, one without a solution."""
+    """NuminaMath-1.5's columns: questions shuffled, with other white space, others among them, one again and again."""
     order = [9, 2, 15, 0, 7, 12, 4, 1, 14, 3, 10, 6, 13, 8, 5, 11]
     rows = [{"problem": question(n) + " ", "solution": f"Clear: {n}", "answer": str(2 * n + 1)} for n in order]
+    rows[6]["problem"] = " What is 4\n+  5? "
     rows.insert(5, {"problem": "Another question?", "solution": "x", "answer": "1"})
     rows.append({"problem": question(9), "solution": "A second solution", "answer": "19"})
     rows.insert(0, {"problem": question(9), "solution": "  ", "answer": "19"})
@@ -262,6 +263,7 @@ def test_countdown_prompt_and_struct(tiny_tokenizer: Path, tmp_path: Path) -> No
     found = rows_of(tmp_path / "out")
     assert [row["answer"] for row in found] == [{"numbers": n, "target": t} for n, t, _ in COUNTDOWN[1:]]
     assert found[0]["question"] == "Numbers: [1, 2, 3, 4]\nTarget: 24"
+    assert "Answers were checked in exact arithmetic." in (tmp_path / "out" / "card" / "README.md").read_text()
     # A set of such rows is read again: structs are verified as they stand in Parquet.
     config = BuildShardsConfig(
         inputs=(str(tmp_path / "out" / "rows.parquet"),), output=tmp_path / "again", tokenizer=tiny_tokenizer,

@@ -102,6 +102,21 @@ def test_a_source_without_a_column(
     assert len(rows_of(tmp_path / "out")) == NUM_ROWS
 
 
+def test_traces_with_other_columns(tiny_tokenizer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [published_row(n) for n in range(3)]
+    rows = [{**row, "text": row["response"], "gold": row["answer"]} for row in rows]
+    for row in rows:
+        del row["response"], row["answer"]
+    words = ["--traces", write_rows(tmp_path / "t.jsonl", rows), "--expected-rows", "3"]
+    assert build("math-cot-20k", tmp_path / "out", tiny_tokenizer, *words) == 2
+    assert "name it with --columns traces.response=COLUMN" in capsys.readouterr().err
+    words += ["--overwrite", "--columns", "traces.response=text", "traces.answer=gold"]
+    assert build("math-cot-20k", tmp_path / "out", tiny_tokenizer, *words) == 0
+    assert [(row["response"], row["answer"]) for row in rows_of(tmp_path / "out")] == [
+        (row["text"], row["gold"]) for row in rows
+    ]
+
+
 def test_rows_that_are_none_are_dropped_by_line(tiny_tokenizer: Path, tmp_path: Path) -> None:
     lines = [json.dumps(published_row(n)) for n in range(3)]
     lines[1:1] = ["not json", "", json.dumps(published_row(9) | {"message": "no turns"})]
