@@ -35,6 +35,7 @@ LAYERS: dict[str, int] = {
     "megatron_sft.report": 3,
     "megatron_sft.planning": 3,
     "megatron_sft.traces": 3,
+    "megatron_sft.dataset_recipes": 3,
     "megatron_sft.workbench": 4,
 }
 # What the evaluator may share with the rest: messages, options, engine, chat template and verifiers.

@@ -64,8 +64,8 @@ class PaperRun:
         """The shards and the model."""
         data, model, length = self.data_set, self.base_model, self.facts["max_length"]
         shards = (
-            f"shards of {self.facts['data_set']} ({_source(data)}), made with tools/build_shards --max-length {length} "
-            "--over-length truncate, rows in the published order"
+            f"shards of {self.facts['data_set']} ({_source(data)}), which tools/build_dataset "
+            f"{self.facts['data_set'].lower()} --max-length {length} makes, rows in the published order"
         )
         return (
             Need(options=("data",), text=shards),

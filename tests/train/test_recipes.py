@@ -270,7 +270,8 @@ def test_names_say_what_the_rows_say():
 def test_a_run_of_the_paper_says_what_it_needs():
     needs = {need.options[0]: need.text for need in recipe.load("paper:5").needs}
     assert set(needs) == {"data", "init_from"}
-    assert "first 2,560 rows of jasonrqh/Math-CoT-20k" in needs["data"] and "--max-length 20000" in needs["data"]
+    assert "2,560 rows of jasonrqh/Math-CoT-20k" in needs["data"]
+    assert "tools/build_dataset math-cot-2.5k --max-length 20000" in needs["data"]
     assert "Qwen/Qwen3-14B-Base" in needs["init_from"]
 
 

@@ -1,0 +1,1 @@
+"""Data sets as recipes: from sources to rows, shards and a data card."""
