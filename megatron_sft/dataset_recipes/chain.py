@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from megatron_sft.dataset_recipes import programs
 from megatron_sft.dataset_recipes.kept_rows import Choice, write_kept
 from megatron_sft.dataset_recipes.options import BuildDatasetConfig
-from megatron_sft.dataset_recipes.queries import write_queries
+from megatron_sft.dataset_recipes.queries import example_turns, write_queries
 from megatron_sft.dataset_recipes.recipe import Recipe, SelectSpec, TransformSpec
 from megatron_sft.dataset_recipes.row_files import check_columns, has_column, numbered_rows
 from megatron_sft.dataset_recipes.sources import Source, expand
@@ -204,13 +204,14 @@ def add_rows(
             keeps_partial=True,
         )
     )
+    examples = example_turns(recipe.queries) if recipe.queries else []
     choice = Choice(num_queries=select.num_queries, seed=select.seed, expected_rows=recipe.expected_rows)
     data_source = recipe.queries.source if recipe.queries else recipe.name
     plan.stages.append(
         Stage(
             name=f"{prefix}rows",
             title=f"rows in the published schema, {recipe.expected_rows or 'any number'} expected",
-            parts=asdict(choice) | {"answer": recipe.answer, "data_source": data_source},
+            parts=asdict(choice) | {"answer": recipe.answer, "data_source": data_source, "examples": examples},
             after=(f"{prefix}select",),
             outputs=(folder / "rows", folder / "rows.parquet"),
             result=(folder / "rows.parquet", folder / "rows" / "account.json"),
@@ -226,6 +227,7 @@ def add_rows(
                 choice=choice,
                 tokenizer=plan.tokenizer,
                 dropped=candidates.dropped,
+                examples=examples,
             ),
         )
     )

@@ -54,6 +54,7 @@ def write_kept(
     choice: Choice,
     tokenizer: ChatTokenizer,
     dropped: Path | None,
+    examples: list[dict[str, str]],
 ) -> dict[str, Any]:
     """Write `output`/rows.parquet's rows and `output`/rows/account.json; return the counts.
 
@@ -67,6 +68,7 @@ def write_kept(
         answer: type of the column.
         data_source: for rows that name none.
         choice: which queries, and how many rows are expected.
+        examples: turns that stood in front of the question for the teacher; the rows do not have them.
         dropped: lines about rows that did not become candidates, for the message about a wrong number.
         tokenizer: the student's; `response_length` is the response's length in its tokens, without the stop token.
 
@@ -83,7 +85,7 @@ def write_kept(
         kept.sort(key=lambda entry: (positions[entry[0]], _sample(entry[2]), entry[1]))
     if choice.expected_rows is not None and len(kept) != choice.expected_rows:
         raise _mismatch(len(kept), choice.expected_rows, account, num_accepted, [dropped, selected / "rejects.jsonl"])
-    rows = _finished_rows([row for _, _, row in kept], columns, answer, data_source, tokenizer)
+    rows = _finished_rows([row for _, _, row in kept], columns, answer, data_source, tokenizer, examples)
     num_rows = published.write_rows(output / "rows.parquet", rows, answer)
     (output / "rows").mkdir(exist_ok=True)
     write_json(output / "rows" / "account.json", _summary(account))
@@ -173,12 +175,20 @@ def _sample(row: dict[str, Any]) -> int:
 
 
 def _finished_rows(
-    rows: list[dict[str, Any]], columns: dict[str, str], answer: str, data_source: str, tokenizer: ChatTokenizer
+    rows: list[dict[str, Any]],
+    columns: dict[str, str],
+    answer: str,
+    data_source: str,
+    tokenizer: ChatTokenizer,
+    examples: list[dict[str, str]],
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         content = published.row_of(row, columns, answer=answer, data_source=data_source)
         # build_shards kept it, so it has both.
         assert content is not None
+        turns = content["message"]
+        if examples and turns[: len(examples)] == examples:
+            content["message"] = turns[len(examples) :]
         yield content | {"response_length": len(tokenizer.encode(content["response"]))}
 
 

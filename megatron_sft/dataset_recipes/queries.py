@@ -93,10 +93,19 @@ def _read(source: Source, spec: QueriesSpec, answer: str) -> Iterator[tuple[Path
                         "data_source": origin if isinstance(origin, str) else source.name,
                         "question": question,
                         "answer": result,
-                        "message": [{"role": "user", "content": prompt}],
+                        "message": [*example_turns(spec), {"role": "user", "content": prompt}],
                     },
                     "",
                 )
+
+
+def example_turns(spec: QueriesSpec) -> list[dict[str, str]]:
+    """Return the turns that stand in front of each query; of the mapped columns, their prompts know the question."""
+    return [
+        {"role": role, "content": text}
+        for question, response in spec.examples.items()
+        for role, text in (("user", fill(spec.prompt, {"question": question}) or ""), ("assistant", response))
+    ]
 
 
 def fill(template: str, values: dict[str, Any]) -> str | None:

@@ -42,6 +42,8 @@ class QueriesSpec:
     """The column `question`, made of the source's mapped columns in braces."""
     prompt: str
     """The user's turn: `{question}` and mapped columns in braces."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Question: response. Turns in front of each query that show the teacher how to answer; rows do not have them."""
     draw: int | None = None
     """At most so many queries, drawn by `seed`; None takes all."""
     seed: int = 0
@@ -236,7 +238,7 @@ def _value(name: str, entry: Entry, known: dict[str, Any], shown_as: str) -> Any
     nested = next((kind for kind in (known.get(name), *get_args(known.get(name))) if _is_spec(kind)), None)
     if name == "sources":
         return {key: _spec(SourceSpec, value, shown_as) for key, value in _pairs(entry, shown_as)}
-    if name == "columns":
+    if name in ("columns", "examples"):
         texts = {}
         for key, value in _pairs(entry, shown_as):
             texts[key] = read_option(key, Entry(node=value, place=place_of(value, shown_as=shown_as)), {key: str})
