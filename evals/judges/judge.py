@@ -1,4 +1,4 @@
-"""Who answers a rubric's questions: a server with OpenAI's API, or a model folder in an engine of this program.
+"""Who answers a rubric's questions: a server with OpenAI's API, a model folder in an engine, a served reward model.
 
 A judge starts nothing until it is asked, so that filed judgements can be read without a server and without an engine.
 """
@@ -12,12 +12,12 @@ from typing import Any, Literal, Protocol
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConfigError
 from megatron_sft.generation.endpoint import EndpointReport, RequestFailure, TextCompletion, run_endpoint
-from megatron_sft.generation.endpoint_protocol import ChatRequest, Dialect, EndpointSettings
+from megatron_sft.generation.endpoint_protocol import ChatRequest, Dialect, EndpointSettings, ScoreRequest
 from megatron_sft.generation.engine import Completion, EngineSettings, Request, make_context, run_engine
 from megatron_sft.generation.model_folder import ModelFolder, open_model
 
 MAX_TOKENS = 4096
-ENDPOINT = re.compile(r"(?P<name>.+)@(?P<url>https?://.+)")
+ENDPOINT = re.compile(r"(?P<reward>reward:)?(?P<name>.+)@(?P<url>https?://.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class Judge(Protocol):
 
     name: str
     """As a folder's name."""
+    gives_rewards: bool
+    """Answers with a number that it was trained to give, and to no question in words."""
     identity: dict[str, Any]
     """What makes another judge; part of the key of each judgement."""
     sampling: dict[str, Any]
@@ -66,16 +68,19 @@ class Judge(Protocol):
 
 
 def open_judge(given: str, options: JudgeOptions) -> Judge:
-    """Return the judge that `given` names: `NAME@URL` of a server, or a model folder.
+    """Return the judge that `given` names: `NAME@URL` of a server, `reward:NAME@URL`, or a model folder.
 
     Raises:
         ConfigError: when it is neither.
         DataError: for a folder without what a model needs.
     """
     if match := ENDPOINT.fullmatch(given):
-        return EndpointJudge(endpoint_settings(match["name"], match["url"], options), options.max_tokens)
+        settings = endpoint_settings(match["name"], match["url"], options)
+        return RewardJudge(settings) if match["reward"] else EndpointJudge(settings, options.max_tokens)
     if not Path(given).is_dir():
-        raise ConfigError(f"judge {given!r}: expected NAME@URL, as judge@http://localhost:8000/v1, or a model folder")
+        raise ConfigError(
+            f"judge {given!r}: expected NAME@URL, as judge@http://localhost:8000/v1, reward:NAME@URL or a model folder"
+        )
     path = Path(given).resolve()
     return LocalJudge(open_model(path, folder_name(path.name)), options)
 
@@ -106,6 +111,7 @@ class EndpointJudge:
     def __init__(self, settings: EndpointSettings, max_tokens: int) -> None:
         self._settings = settings
         self.name = folder_name(settings.model)
+        self.gives_rewards = False
         self.identity = {"endpoint": settings.model}
         self.sampling = {"temperature": 0.0, "max_tokens": max_tokens}
 
@@ -114,6 +120,27 @@ class EndpointJudge:
     ) -> Generator[list[TextCompletion], None, None]:
         """See `Judge`."""
         for completions in run_endpoint(self._settings, questions, report):
+            yield [completion for completion in completions if isinstance(completion, TextCompletion)]
+
+
+class RewardJudge:
+    """A reward model behind vLLM's `/classify`: one number for a conversation, which the server renders."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        if settings.dialect != "vllm":
+            raise ConfigError(f"judge reward:{settings.model}: rewards are asked of vLLM's /classify, no other dialect")
+        self._settings = settings
+        self.name = folder_name(settings.model)
+        self.gives_rewards = True
+        self.identity = {"reward_endpoint": settings.model}
+        self.sampling: dict[str, Any] = {}
+
+    def ask(
+        self, questions: Sequence[ChatRequest], report: EndpointReport
+    ) -> Generator[list[TextCompletion], None, None]:
+        """See `Judge`."""
+        requests = [ScoreRequest(key=question.key, messages=question.messages) for question in questions]
+        for completions in run_endpoint(self._settings, requests, report):
             yield [completion for completion in completions if isinstance(completion, TextCompletion)]
 
 
@@ -137,6 +164,7 @@ class LocalJudge:
             log=(options.logs / f"judge-{model.name}.log").resolve(),
         )
         self.name = model.name
+        self.gives_rewards = False
         self.identity = {"model_fingerprint": model.fingerprint}
         self.sampling = {"temperature": 0.0, "max_tokens": options.max_tokens, "dtype": options.dtype}
 

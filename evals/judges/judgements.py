@@ -192,8 +192,9 @@ def _requests(judge: Judge, missing: dict[str, dict[int, _Question]]) -> list[Ch
         ChatRequest(
             key=key,
             messages=next(iter(places.values())).question.messages,
-            max_tokens=judge.sampling["max_tokens"],
-            temperature=judge.sampling["temperature"],
+            # A reward is not sampled.
+            max_tokens=judge.sampling.get("max_tokens", 1),
+            temperature=judge.sampling.get("temperature", 0.0),
         )
         for key, places in missing.items()
     ]

@@ -17,16 +17,17 @@ from megatron_sft.errors import ConfigError, EnvironmentProblem, IncompleteError
 from megatron_sft.generation.endpoint_protocol import (
     SHOWN_CHARS,
     Answer,
-    ChatRequest,
+    AnyRequest,
     EndpointSettings,
     PermanentError,
     TransientError,
+    address_of,
     body_of,
     parse_answer,
-    path_of,
     refusal,
+    root_of,
 )
-from megatron_sft.generation.engine import Completion, EngineReport, Request
+from megatron_sft.generation.engine import Completion, EngineReport
 
 try:
     import httpx
@@ -45,7 +46,7 @@ class Call(Generic[Subject]):
 
     subject: Subject
     """What the caller knows it by; comes back with the outcome."""
-    request: Request | ChatRequest
+    request: AnyRequest
     group: str
     """Calls of one group ask the same: a server that refuses several of them may still take the others."""
 
@@ -80,7 +81,7 @@ class TextCompletion:
     key: str
     text: str
     num_tokens: int
-    """As the server counts them, those of a hidden trace included."""
+    """As the server counts them, those of a hidden trace included; of a score, the prompt's."""
     finish_reason: str
     """stop or length."""
 
@@ -102,7 +103,7 @@ class EndpointReport(EngineReport):
 
 
 def run_endpoint(
-    settings: EndpointSettings, requests: Iterable[Request | ChatRequest], report: EndpointReport
+    settings: EndpointSettings, requests: Iterable[AnyRequest], report: EndpointReport
 ) -> Generator[list[Completion | TextCompletion], None, None]:
     """Yield the answers of a server in batches, as they come; requests that fail are in `report.failures`.
 
@@ -247,7 +248,7 @@ class _Session(Generic[Subject]):
                 "command again"
             )
 
-    async def _answer(self, client: "httpx.AsyncClient", request: Request | ChatRequest) -> Answer:
+    async def _answer(self, client: "httpx.AsyncClient", request: AnyRequest) -> Answer:
         settings = self._settings
         for attempt in range(settings.max_attempts):
             try:
@@ -268,8 +269,8 @@ class _Session(Generic[Subject]):
             self._next_notice = time.monotonic() + NOTICE_INTERVAL_S
             print(f"{self._num_repeated} requests repeated so far, this one after {trouble[:SHOWN_CHARS]}", flush=True)
 
-    async def _ask(self, client: "httpx.AsyncClient", request: Request | ChatRequest) -> Answer:
-        url = f"{self._url}/{path_of(request)}"
+    async def _ask(self, client: "httpx.AsyncClient", request: AnyRequest) -> Answer:
+        url = address_of(request, self._url)
         try:
             # The time-out of the library is for each part of an answer; a server that trickles would never end.
             async with asyncio.timeout(self._settings.request_timeout):
@@ -293,7 +294,7 @@ class _Session(Generic[Subject]):
             return {"model": model, "system_fingerprint": answer.system_fingerprint}
         if self._version is None:
             try:
-                reply = await client.get(f"{self._url.removesuffix('/v1')}/version", timeout=CONNECT_TIMEOUT_S)
+                reply = await client.get(f"{root_of(self._url)}/version", timeout=CONNECT_TIMEOUT_S)
                 self._version = str(reply.json()["version"]) if reply.status_code == 200 else "unknown"
             except (httpx.HTTPError, ValueError, KeyError, TypeError):
                 # The answer is there, and must not be lost for want of a version.

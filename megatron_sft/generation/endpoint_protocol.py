@@ -54,10 +54,23 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """One number for a conversation, from a reward model behind vLLM's `/classify`."""
+
+    key: str
+    messages: list[dict[str, str]]
+    """Up to and with the turn that is scored."""
+
+
+AnyRequest: TypeAlias = Request | ChatRequest | ScoreRequest
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What the server gave; `token_ids` and `logprobs` are None where it does not tell them."""
 
     text: str
+    """Of a score, the shortest text that is read as the same number."""
     token_ids: list[int] | None
     logprobs: list[float] | None
     num_tokens: int
@@ -86,13 +99,23 @@ class PermanentError(Exception):
         """Whether other requests would meet it too."""
 
 
-def path_of(request: Request | ChatRequest) -> str:
-    """Return what follows /v1."""
-    return "chat/completions" if isinstance(request, ChatRequest) else "completions"
+def address_of(request: AnyRequest, url: str) -> str:
+    """Return where to send a request; `url` ends with /v1, below which vLLM's own interfaces are not."""
+    if isinstance(request, ScoreRequest):
+        return f"{root_of(url)}/classify"
+    return f"{url}/chat/completions" if isinstance(request, ChatRequest) else f"{url}/completions"
 
 
-def body_of(request: Request | ChatRequest, settings: EndpointSettings) -> dict[str, Any]:
+def root_of(url: str) -> str:
+    """Return the server's address without /v1."""
+    return url.removesuffix("/v1")
+
+
+def body_of(request: AnyRequest, settings: EndpointSettings) -> dict[str, Any]:
     """Return the request in the server's dialect."""
+    if isinstance(request, ScoreRequest):
+        # Without the activation, which would press rewards into 0 to 1.
+        return {"model": settings.model, "messages": request.messages, "use_activation": False}
     body: dict[str, Any] = {
         "model": settings.model,
         "max_tokens": request.max_tokens,
@@ -136,7 +159,7 @@ def refusal(status: int, text: str, retry_after: str | None) -> TransientError |
     return PermanentError(f"status_{status}", detail, everywhere=status in STATUS_OF_SETTINGS)
 
 
-def parse_answer(content: bytes, request: Request | ChatRequest, dialect: Dialect) -> Answer:
+def parse_answer(content: bytes, request: AnyRequest, dialect: Dialect) -> Answer:
     """Read a server's response.
 
     Raises:
@@ -144,6 +167,8 @@ def parse_answer(content: bytes, request: Request | ChatRequest, dialect: Dialec
         PermanentError: when it is whole but has no token ids, or the server's filter withheld it, which another
             attempt would not change.
     """
+    if isinstance(request, ScoreRequest):
+        return _parse_score(content)
     try:
         value = json.loads(content)
         choice = value["choices"][0]
@@ -173,6 +198,25 @@ def parse_answer(content: bytes, request: Request | ChatRequest, dialect: Dialec
         num_tokens=num_tokens,
         finish_reason=finish_reason,
         system_fingerprint=fingerprint if isinstance(fingerprint, str) else None,
+    )
+
+
+def _parse_score(content: bytes) -> Answer:
+    try:
+        value = json.loads(content)
+        scores = value["data"][0]["probs"]
+        num_tokens = value["usage"]["prompt_tokens"]
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
+        raise TransientError("malformed", f"the response is no score ({error!r}): {content[:SHOWN_CHARS]!r}") from error
+    if not _all(scores, int | float) or len(scores) != 1:
+        raise PermanentError("no_reward_model", f"expected one number, found {scores!r}", everywhere=True)
+    return Answer(
+        text=repr(float(scores[0])),
+        token_ids=None,
+        logprobs=None,
+        num_tokens=num_tokens,
+        finish_reason="stop",
+        system_fingerprint=None,
     )
 
 
