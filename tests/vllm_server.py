@@ -44,8 +44,11 @@ def free_port() -> int:
 class VllmServer:
     """`vllm serve MODEL`; `start` returns when it answers."""
 
-    def __init__(self, model: Path, folder: Path, name: str = "teacher", max_model_len: int = 512) -> None:
+    def __init__(
+        self, model: Path, folder: Path, name: str = "teacher", max_model_len: int = 512, options: str = ""
+    ) -> None:
         self.model, self.name, self.folder, self.max_model_len = model, name, folder, max_model_len
+        self.options = options
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,6 +62,7 @@ class VllmServer:
         program.write_text(PROGRAM)
         options = f"{CPU_OPTIONS} --port {self.port} --host 127.0.0.1 --served-model-name {self.name}"
         options += f" --max-model-len {self.max_model_len} --max-num-batched-tokens {max(4096, self.max_model_len)}"
+        options += f" {self.options}"
         environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(

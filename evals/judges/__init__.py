@@ -1,0 +1,1 @@
+"""Judges: models that answer questions about responses that no rule can grade."""
