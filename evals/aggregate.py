@@ -142,11 +142,12 @@ def ratio_fields(graded: list[GradedAnswer], ratios: Mapping[str, tuple[str, str
 def length_fields(graded: list[GradedAnswer], max_tokens: int) -> dict[str, Any]:
     """Return the lengths of all, correct and other answers in tokens, the stop token included."""
     num_cut_off = sum(answer.finish_reason == "length" for answer in graded)
+    note = f"right-censored at max_tokens = {max_tokens}, where {num_cut_off} of {len(graded)} answers were cut off"
     return {
         "all": estimates.length_summary([answer.num_tokens for answer in graded]),
         "correct": estimates.length_summary([answer.num_tokens for answer in graded if answer.correct]),
         "wrong": estimates.length_summary([answer.num_tokens for answer in graded if not answer.correct]),
-        "note": f"right-censored at max_tokens = {max_tokens}, where {num_cut_off} of {len(graded)} answers were cut off",
+        "note": note,
     }
 
 

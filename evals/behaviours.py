@@ -10,20 +10,19 @@ How the lists below are read:
 - `^` in front: only at the beginning of a clause, i.e. at the start or after punctuation or a line end; marks of
   Markdown and one word such as "but" or "oh" may stand between;
 - `#` is a number;
-- phrases of one behaviour that overlap count once.
+- where phrases overlap the first one counts, of those that begin together the longest.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 PHRASES: Mapping[str, tuple[str, ...]] = {
     "backtracking": (
         *("^wait", "^hold on", "^hang on", "^oops", "^scratch that", "^on second thought", "^alternatively"),
         *("^actually, no", "^hmm, no", "^no, that", "that's not right", "that's wrong", "that can't be right"),
         *("that isn't right", "that is not right", "that doesn't work", "this doesn't work", "that is wrong"),
-        *("made a mistake", "made an error", "my mistake", "was wrong", "go back to", "going back to", "back up a"),
+        *("made a mistake", "made an error", "my mistake", "i was wrong", "go back to", "going back to"),
         *("start over", "try again", "try another", "try a different", "another approach", "different approach"),
         *("dead end", "backtrack", "backtracking", "reconsider", "rethink", "think again"),
         *(
@@ -60,11 +59,11 @@ PHRASES: Mapping[str, tuple[str, ...]] = {
         *("首先", "其次", "接下来", "第一步", "第二步", "第三步", "^最后", "我们需要", "分为以下", "一步一步", "逐步"),
     ),
 }
-MAX_CHARACTERS = 4_000_000
+MAX_CHARACTERS = 2_000_000
 """Of a longer trace only so many are looked at, and its tokens counted in proportion; no budget in use comes near."""
 THINK_OPENING, THINK_CLOSING = "<think>", "</think>"
 
-_LATIN = r"[a-z0-9_\u00c0-\u024f]"
+_LATIN = r"a-z0-9_\u00c0-\u024f"
 _INTERJECTIONS = "but|oh|no|so|and|or|okay|ok|hmm|well|ah|yes|now|then"
 # Punctuation, the wide kinds by code: ellipsis, dashes, quotation marks, and those of Chinese.
 _PUNCTUATION = (
@@ -73,15 +72,7 @@ _PUNCTUATION = (
 )
 _CLAUSE_START = re.compile(rf"[{_PUNCTUATION}][\s*_#>\-]*(?:(?:{_INTERJECTIONS})\s+)?\Z")
 _LOOK_BACK = 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Anchor:
-    """Phrases that begin with the same word: one search, as fast as that of a single text."""
-
-    pattern: re.Pattern[str]
-    at_clause_start: bool
-    is_latin: bool
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 class PhraseCounter:
@@ -89,12 +80,30 @@ class PhraseCounter:
 
     def __init__(self, phrases: Mapping[str, tuple[str, ...]] = PHRASES) -> None:
         """Compile the lists; see the module for how they are read."""
-        self._anchors = {name: list(_anchors(listed)) for name, listed in phrases.items()}
+        self.names = tuple(phrases)
+        listed = [(phrase, name) for name, some in phrases.items() for phrase in some]
+        self._behaviour_of = {phrase.removeprefix("^"): name for phrase, name in listed}
+        self._only_at_clause_start = {phrase.removeprefix("^") for phrase, _ in listed if phrase.startswith("^")}
+        latin = [phrase for phrase in self._behaviour_of if phrase.isascii()]
+        chinese = [phrase for phrase in self._behaviour_of if not phrase.isascii()]
+        self._latin = re.compile(f"(?:[^{_LATIN}])({_any_of(latin)})") if latin else None
+        self._chinese = re.compile(f"({_any_of(chinese)})") if chinese else None
 
     def count(self, trace: str) -> dict[str, int]:
         """Return behaviour -> number of phrases in `trace`, in linear time."""
-        text = trace.lower().replace("\u2019", "'")
-        return {name: _count_apart(_spans(text, anchors)) for name, anchors in self._anchors.items()}
+        # A line end in front stands for the start, which begins a word and a clause as well.
+        text = "\n" + trace.lower().replace("\u2019", "'")
+        counts = dict.fromkeys(self.names, 0)
+        for pattern in (self._latin, self._chinese if _CHINESE.search(text) else None):
+            for found in pattern.finditer(text) if pattern else ():
+                phrase = found[1] if found[1] in self._behaviour_of else re.sub("[0-9]+", "#", found[1])
+                start = found.start(1)
+                if phrase in self._only_at_clause_start and not _CLAUSE_START.search(
+                    text[max(0, start - _LOOK_BACK) : start]
+                ):
+                    continue
+                counts[self._behaviour_of[phrase]] += 1
+        return counts
 
 
 def trace_of(text: str) -> str:
@@ -116,8 +125,8 @@ def behaviour_rates(responses: Iterable[tuple[str, int]], counter: PhraseCounter
         counter: of the phrases.
     """
     num_responses, num_tokens = 0, 0.0
-    num_with: defaultdict[str, int] = defaultdict(int)
-    num_phrases: defaultdict[str, int] = defaultdict(int)
+    num_with = dict.fromkeys(counter.names, 0)
+    num_phrases = dict.fromkeys(counter.names, 0)
     for text, tokens in responses:
         trace = trace_of(text)[:MAX_CHARACTERS]
         num_responses += 1
@@ -127,49 +136,26 @@ def behaviour_rates(responses: Iterable[tuple[str, int]], counter: PhraseCounter
             num_with[name] += count > 0
     return {
         name: {
-            "share": num_with[name] / num_responses,
+            "share": num_with[name] / num_responses if num_responses else 0.0,
             "per_1000_tokens": 1000 * num_phrases[name] / num_tokens if num_tokens else 0.0,
         }
         for name in num_phrases
     }
 
 
-def _anchors(phrases: tuple[str, ...]) -> Iterator[_Anchor]:
-    by_start: defaultdict[tuple[bool, str], list[str]] = defaultdict(list)
-    for phrase in phrases:
-        words = phrase.removeprefix("^")
-        first = re.split(r"(?<=[ ,\-])", words)[0] if words.isascii() else words
-        by_start[phrase.startswith("^"), first].append(words[len(first) :])
-    for (at_clause_start, first), rests in by_start.items():
-        tails = (_tail(first + rest, rest) for rest in sorted(rests, key=len, reverse=True))
-        pattern = re.compile(re.escape(first) + f"(?:{'|'.join(tails)})")
-        yield _Anchor(pattern=pattern, at_clause_start=at_clause_start, is_latin=first.isascii())
+def _any_of(phrases: list[str]) -> str:
+    """Return a pattern for any of the phrases, by first character and then the longest first.
+
+    Python's `re` looks at the first character of every alternative in turn: few of them make it several times faster.
+    """
+    by_character: defaultdict[str, list[str]] = defaultdict(list)
+    for phrase in sorted(phrases, key=lambda phrase: (-len(phrase), phrase)):
+        by_character[phrase[0]].append(phrase[1:])
+    return "|".join(
+        f"{re.escape(first)}(?:{'|'.join(map(_rest_pattern, rests))})" for first, rests in by_character.items()
+    )
 
 
-def _tail(phrase: str, rest: str) -> str:
-    boundary = f"(?!{_LATIN})" if phrase.isascii() and phrase[-1] not in "," else ""
-    return re.escape(rest).replace(r"\#", "[0-9]+") + boundary
-
-
-def _spans(text: str, anchors: list[_Anchor]) -> Iterator[tuple[int, int]]:
-    latin = re.compile(_LATIN)
-    for anchor in anchors:
-        for found in anchor.pattern.finditer(text):
-            start = found.start()
-            if anchor.is_latin and start and latin.match(text, start - 1):
-                continue
-            if anchor.at_clause_start:
-                before = text[max(0, start - _LOOK_BACK) : start]
-                if not _CLAUSE_START.search("\n" + before if start <= _LOOK_BACK else before):
-                    continue
-            yield found.span()
-
-
-def _count_apart(spans: Iterable[tuple[int, int]]) -> int:
-    """Return how many of the spans remain when each that overlaps an earlier one is left out."""
-    num_apart = last_end = 0
-    for start, end in sorted(spans):
-        if start >= last_end:
-            num_apart += 1
-            last_end = end
-    return num_apart
+def _rest_pattern(rest: str) -> str:
+    ends_a_word = f"(?![{_LATIN}])" if re.search(r"[a-z#]\Z", rest) else ""
+    return re.escape(rest).replace(r"\#", "[0-9]+") + ends_a_word

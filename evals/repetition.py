@@ -1,8 +1,8 @@
 """Does a response go round in circles at its end? The data layer's rule for a loop, looked for where it was cut off.
 
 A loop is a stretch that repeats exactly with some period, at least four times over, and is at least 128 tokens long,
-all turns together; the last turn may be incomplete. Here it must reach the response's end: a model that leaves a loop by
-itself is not stuck. (docs/data-layer.md says why so long: quotations and derivations made three times are none.)
+all turns together; the last turn may be incomplete. Here it must reach the response's end: a model that leaves a loop
+by itself is not stuck. (docs/data-layer.md says why so long: quotations and derivations made three times are none.)
 
 Where a server tells no token ids the same is asked of characters, with 512 in place of 128.
 """

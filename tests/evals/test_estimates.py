@@ -96,7 +96,8 @@ def test_ratio_over_equal_denominators_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tops", "bottoms", "value"), [([], [], None), ([0.0], [0.0], None), ([1.0], [2.0], 0.5), ([1.0, 0.0], [2.0, 0.0], 0.5)]
+    ("tops", "bottoms", "value"),
+    [([], [], None), ([0.0], [0.0], None), ([1.0], [2.0], 0.5), ([1.0, 0.0], [2.0, 0.0], 0.5)],
 )
 def test_ratio_without_spread_has_no_error(tops: list[float], bottoms: list[float], value: float | None) -> None:
     assert (ratio(tops, bottoms).value, ratio(tops, bottoms).stderr) == (value, None)

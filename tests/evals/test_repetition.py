@@ -61,7 +61,7 @@ def test_rule_on_tokens(ids: list[int], finish_reason: str, expected: bool) -> N
     [
         ("ha" * 256, True),
         ("ha" * 255, False),
-        ("等等，" * 171, True),
+        ("等等\uff0c" * 171, True),
         ("\U0001f600" * 512 + "\ud800", False),
         ("x" + "So the answer is 5. Wait, let me check. " * 13, True),
         ("", False),
