@@ -4,7 +4,9 @@ A loop is a stretch that repeats exactly with some period, at least four times o
 all turns together; the last turn may be incomplete. Here it must reach the response's end: a model that leaves a loop
 by itself is not stuck. (docs/data-layer.md says why so long: quotations and derivations made three times are none.)
 
-Where a server tells no token ids the same is asked of characters, with 512 in place of 128.
+Runs of one character are loops that tokens hide, as a tokenizer may have one token for sixteen line ends. So a response
+also ends in a loop when its last 512 characters repeat at least four times over. Where a server tells no token ids, the
+rule on tokens is applied to characters, with 512 in place of 128.
 """
 
 from collections.abc import Sequence
@@ -22,16 +24,15 @@ _BASE, _MIX = np.uint64(0x9E37_79B9_7F4A_7C15), np.uint64(0xD6E8_FEB8_6659_FD93)
 
 
 def ends_in_loop(token_ids: Sequence[int], text: str, finish_reason: str) -> bool:
-    """Say whether a response ends in a loop; `token_ids` may be empty, then its `text` decides.
+    """Say whether a response ends in a loop; `token_ids` may be empty, then its `text` decides alone.
 
     The last of `token_ids` is the stop token, and no part of the loop, unless the response was cut off.
     """
     if len(token_ids):
         end = len(token_ids) if finish_reason == "length" else len(token_ids) - 1
         tail = np.array(token_ids[max(0, end - WINDOW) : end], dtype=np.uint64)
-        return loop_period(tail, MIN_TOKENS) is not None
-    characters = np.frombuffer(text[-WINDOW:].encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    return loop_period(characters, MIN_CHARACTERS) is not None
+        return loop_period(tail, MIN_TOKENS) is not None or _characters_loop(text[-MIN_CHARACTERS:])
+    return _characters_loop(text[-WINDOW:])
 
 
 def loop_period(symbols: npt.ArrayLike, min_length: int) -> int | None:
@@ -65,3 +66,8 @@ def loop_period(symbols: npt.ArrayLike, min_length: int) -> int | None:
         if np.array_equal(reverse[period : period + count], reverse[:count]):
             return int(period)
     return None
+
+
+def _characters_loop(text: str) -> bool:
+    characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return loop_period(characters, MIN_CHARACTERS) is not None

@@ -1,6 +1,9 @@
 """Loops at the end of a response, against a search that tries every period."""
 
+import gzip
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +75,17 @@ def test_rule_on_characters(text: str, expected: bool) -> None:
     assert MIN_CHARACTERS == 512
 
 
+def test_a_run_of_characters_is_a_loop_that_tokens_hide() -> None:
+    # Line ends in tokens of 16 and what is left over, as a tokenizer makes them.
+    ids = [5, 6, 7, *[16] * 50, 8, 3]
+    assert ends_in_loop(ids, "one two three" + "\n" * 811, "length")
+    assert not ends_in_loop(ids, "one two three" + "\n" * 300, "length")
+    # With token ids only short turns count: 200 characters, four times over, are few tokens.
+    passage = "".join(map(chr, range(1000, 1200))) * 4
+    assert not ends_in_loop([1, 2, 3] * 20, passage, "length")
+    assert ends_in_loop([], passage, "length")
+
+
 def test_only_the_window_is_looked_at() -> None:
     turn = np.random.default_rng(0).integers(1000, size=WINDOW // 4 + 1).tolist()
     assert not ends_in_loop(turn * 5, "", "length")
@@ -89,3 +103,17 @@ def test_long_responses_are_quick() -> None:
     assert ends_in_loop([], text, "stop")
     assert not ends_in_loop([], text[:-600] + "c" + "a" * 511, "stop")
     assert time.perf_counter() - start < 5
+
+
+def test_token_and_character_rules_agree_on_traces(shared_data: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    folder = shared_data / "tokenizers" / "qwen3"
+    with gzip.open(folder / "tokenizer.json.gz", "rt", encoding="utf-8") as file:
+        tokenizer = tokenizers.Tokenizer.from_str(file.read())
+    with gzip.open(shared_data / "traces" / "unireason_rl_ifeval.jsonl.gz", "rt", encoding="utf-8") as file:
+        texts = [json.loads(line)["output"] for line in file]
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    by_tokens = [ends_in_loop(some, text, "length") for some, text in zip(ids, texts, strict=True)]
+    by_characters = [ends_in_loop([], text, "length") for text in texts]
+    assert sum(by_tokens) == 132
+    assert by_tokens == by_characters
