@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,17 @@ class GradedAnswer:
     """One answer with its grade."""
 
     item: str
+    sample: int
+    subset: str = ""
     correct: bool | None
     reason: str
     num_tokens: int
     finish_reason: str
     engine: dict[str, str]
+    figures: Mapping[str, float]
+    text: str
+    token_ids: list[int]
+    """Empty where a server tells none."""
 
 
 def grade(output: Path, plan: TaskPlan, grader: Grader) -> list[GradedAnswer]:
@@ -65,11 +72,16 @@ def _grade_answer(
     record = grades[key]
     return GradedAnswer(
         item=answer.item.id,
+        sample=answer.sample,
+        subset=answer.item.subset,
         correct=record["correct"],
         reason=record["reason"],
         num_tokens=generation["num_tokens"],
         finish_reason=generation["finish_reason"],
         engine=generation["engine"],
+        figures=record["figures"],
+        text=generation["text"],
+        token_ids=generation["token_ids"],
     )
 
 

@@ -75,15 +75,20 @@ def draw_all(runs: list[Run]) -> list[Drawing]:
 
 def draw_scores(runs: list[Run]) -> Drawing:
     """Score of each task over the steps, with error bars."""
+    in_points = {score.task for run in runs for score in run.scores if score.unit == "points"}
 
-    def finish(axes: Axes) -> None:
+    def finish(axes: Axes, task: str) -> None:
+        if task in in_points:
+            axes.set_ylabel("points")
+            return
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
     return Drawing(
         key="scores",
         title="Score per task over steps",
-        caption="Share of held-out problems answered rightly, with one standard error. The steps' axis is logarithmic.",
+        caption="Share of held-out problems answered rightly (or mean points), with one standard error. "
+        "The steps' axis is logarithmic.",
         png=draw_tasks(runs, lambda score: score.score, finish, error=lambda score: score.stderr),
     )
 
@@ -91,7 +96,7 @@ def draw_scores(runs: list[Run]) -> Drawing:
 def draw_lengths(runs: list[Run]) -> Drawing:
     """Mean response length of each task over the steps."""
 
-    def finish(axes: Axes) -> None:
+    def finish(axes: Axes, task: str) -> None:
         axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1.0))
 
     return Drawing(
@@ -105,7 +110,7 @@ def draw_lengths(runs: list[Run]) -> Drawing:
 def draw_cut_off(runs: list[Run]) -> Drawing:
     """Share of generations that the length limit ended."""
 
-    def finish(axes: Axes) -> None:
+    def finish(axes: Axes, task: str) -> None:
         axes.set_ylim(-0.03 * max(axes.get_ylim()[1], 0.1), max(axes.get_ylim()[1], 0.1))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
@@ -149,8 +154,8 @@ def draw_training(runs: list[Run]) -> Drawing:
 def draw_tasks(
     runs: list[Run],
     value: Callable[[Score], float],
-    finish: Callable[[Axes], None],
-    error: Callable[[Score], float] | None = None,
+    finish: Callable[[Axes, str], None],
+    error: Callable[[Score], float | None] | None = None,
 ) -> bytes:
     """Draw one panel for each task, in-domain ones first, with a line for each run.
 
@@ -167,7 +172,7 @@ def draw_tasks(
             colour = group_colour if len(runs) == 1 else run_colour(number)
             draw_curve(axes, run, task, value, error, colour)
         set_step_axis(axes, {score.iteration or 0 for run in runs for score in run.curve(task)})
-        finish(axes)
+        finish(axes, task)
     add_run_legend(figure, runs)
     return png_of(figure)
 
@@ -177,12 +182,13 @@ def draw_curve(
     run: Run,
     task: str,
     value: Callable[[Score], float],
-    error: Callable[[Score], float] | None,
+    error: Callable[[Score], float | None] | None,
     colour: str,
 ) -> None:
     """Draw one run's line for one task, and a dotted level for each model that belongs to no step."""
     points = run.curve(task)
-    bars = [error(score) for score in points] if error else None
+    errors = [error(score) for score in points] if error else []
+    bars = [math.nan if one is None else one for one in errors] or None
     steps = [score.iteration or 0 for score in points]
     axes.errorbar(steps, [value(score) for score in points], yerr=bars, fmt="o-", capsize=2.5, color=colour)
     for score in run.scores:

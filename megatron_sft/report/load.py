@@ -16,6 +16,15 @@ RESULTS = Path("eval") / "results.json"
 METRICS = Path("train") / "metrics.jsonl"
 RUN_CONFIG = Path("train") / "run_config.json"
 IN_DOMAIN, OUT_OF_DOMAIN = "in-domain", "out-of-domain"
+GROUPS = (IN_DOMAIN, OUT_OF_DOMAIN, "general", "safety")
+# What an entry of results.json found out; its other fields are settings, which say how.
+FIGURES = {
+    *("model", "name", "iteration", "task", "group", "num_samples", "score", "stderr", "unit", "mean_length_tokens"),
+    *("share_cut_off", "num_items", "num_unscored", "interval", "score_by_subset", "ratios", "published"),
+    *("length_tokens", "num_finished", "accuracy_among_finished", "accuracy_among_finished_stderr"),
+    *("share_extracted", "accuracy_among_extracted", "accuracy_among_extracted_stderr", "repetition_rate"),
+    *("behaviours", "num_undecided", "reasons"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +38,15 @@ class Score:
     task: str
     """Name of the task."""
     group: str
-    """`in-domain` or `out-of-domain`."""
+    """One of `GROUPS`."""
     num_samples: int
     """Generations graded."""
     score: float
-    """Share that is right, 0 to 1."""
-    stderr: float
-    """Standard error of `score`."""
+    """Share that is right, 0 to 1; with the unit "points" the mean of a judge's or a reward model's."""
+    stderr: float | None
+    """Standard error of `score`; None for a single problem."""
+    unit: str
+    """`share` or `points`."""
     mean_length: float
     """Mean length of a generation in tokens."""
     share_cut_off: float
@@ -114,7 +125,7 @@ def load_run(folder: Path, name: str) -> Run:
 
 
 def load_scores(path: Path) -> tuple[Score, ...]:
-    """Read results.json; see the evaluation protocol for its fields."""
+    """Read results.json; docs/results.md has its fields."""
     return tuple(parse_score(record, f"{path}, entry {i}") for i, record in enumerate(load_json(path, list), start=1))
 
 
@@ -127,23 +138,26 @@ def parse_score(record: Any, where: str) -> Score:
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected an object, found {type(record).__name__}")
     group = text_field(record, "group", where)
-    if group not in (IN_DOMAIN, OUT_OF_DOMAIN):
-        raise DataError(f"{where}: group is {group!r}: expected {IN_DOMAIN!r} or {OUT_OF_DOMAIN!r}")
+    if group not in GROUPS:
+        raise DataError(f"{where}: group is {group!r}: expected one of {', '.join(GROUPS)}")
+    unit = record.get("unit", "share")
+    if unit not in ("share", "points"):
+        raise DataError(f"{where}: unit is {unit!r}: expected 'share' or 'points'")
     iteration = record.get("iteration")
     if iteration is not None and (not isinstance(iteration, int) or iteration < 0):
         raise DataError(f"{where}: iteration is {iteration!r}: expected a step or null")
-    named = {"name", "iteration", "task", "group", "num_samples", "score", "stderr", "mean_length_tokens"}
     return Score(
         model=text_field(record, "name", where),
         iteration=iteration,
         task=text_field(record, "task", where),
         group=group,
         num_samples=int(number_field(record, "num_samples", where)),
-        score=number_field(record, "score", where),
-        stderr=number_field(record, "stderr", where),
+        score=number_field(record, "score", where, signed=unit == "points"),
+        stderr=None if record.get("stderr") is None else number_field(record, "stderr", where),
+        unit=unit,
         mean_length=number_field(record, "mean_length_tokens", where),
         share_cut_off=number_field(record, "share_cut_off", where),
-        settings={key: value for key, value in record.items() if key not in named | {"share_cut_off"}},
+        settings={key: value for key, value in record.items() if key not in FIGURES},
     )
 
 
@@ -155,11 +169,12 @@ def text_field(record: dict[str, Any], field: str, where: str) -> str:
     return value
 
 
-def number_field(record: dict[str, Any], field: str, where: str) -> float:
-    """A field that must be a finite number, zero or more."""
+def number_field(record: dict[str, Any], field: str, where: str, *, signed: bool = False) -> float:
+    """A field that must be a finite number, zero or more unless `signed`."""
     value = record.get(field)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise DataError(f"{where}: {field} is {value!r}: expected a number, zero or more")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or not is_number or not math.isfinite(value) or (value < 0 and not signed):
+        raise DataError(f"{where}: {field} is {value!r}: expected a number{'' if signed else ', zero or more'}")
     return float(value)
 
 

@@ -73,17 +73,19 @@ def run_view(run: Run) -> dict[str, Any]:
 def cell_of(score: Score, base: Score | None) -> Cell:
     """Format one score beside the base model's."""
     delta, direction = "", "level"
+    scale, digits = (1, 2) if score.unit == "points" else (100, 1)
     if base is not None and base is not score:
         difference = score.score - base.score
-        delta = f"{100 * difference:+.1f}"
-        noise = 2 * (score.stderr**2 + base.stderr**2) ** 0.5
-        if abs(difference) > noise:
-            direction = "up" if difference > 0 else "down"
+        delta = f"{scale * difference:+.{digits}f}"
+        if score.stderr is not None and base.stderr is not None:
+            noise = 2 * (score.stderr**2 + base.stderr**2) ** 0.5
+            if abs(difference) > noise:
+                direction = "up" if difference > 0 else "down"
     return Cell(
-        score=f"{100 * score.score:.1f}",
+        score=f"{scale * score.score:.{digits}f}",
         delta=delta,
         direction=direction,
-        stderr=f"{100 * score.stderr:.1f}",
+        stderr="?" if score.stderr is None else f"{scale * score.stderr:.{digits}f}",
         num_samples=score.num_samples,
         mean_length=f"{score.mean_length:,.0f}",
         cut_off=f"{100 * score.share_cut_off:.1f}",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,9 +48,11 @@ def test_folder_that_is_no_run_is_refused(make_run: Callable[..., Path], tmp_pat
     [
         ({"score": "0.5"}, r"entry 4: score is '0\.5': expected a number"),
         ({"score": float("nan")}, "entry 4: score is nan"),
-        ({"stderr": None}, "entry 4: stderr is None"),
+        ({"score": -0.1}, r"entry 4: score is -0\.1: expected a number, zero or more"),
+        ({"stderr": "0.1"}, r"entry 4: stderr is '0\.1'"),
+        ({"unit": "miles"}, "entry 4: unit is 'miles': expected 'share' or 'points'"),
         ({"task": ""}, "entry 4: task is ''"),
-        ({"group": "elsewhere"}, "entry 4: group is 'elsewhere': expected 'in-domain' or 'out-of-domain'"),
+        ({"group": "elsewhere"}, "entry 4: group is 'elsewhere': expected one of in-domain, "),
         ({"iteration": -1}, "entry 4: iteration is -1"),
     ],
 )
@@ -83,3 +86,13 @@ def test_names_are_lengthened_until_distinct(make_run: Callable[..., Path]) -> N
 def test_flatten_joins_keys() -> None:
     nested = {"a": {"b": 1, "c": {"d": [2, 3]}}, "e": {}, "f": None}
     assert flatten(nested) == {"a.b": 1, "a.c.d": [2, 3], "e": {}, "f": None}
+
+
+def test_points_one_problem_and_other_groups_are_read(
+    make_run: Callable[..., Path], score_entry: Callable[..., Any]
+) -> None:
+    entry = score_entry("reward", 0, -1.25, unit="points", stderr=None, group="general", behaviours={"x": 1})
+    (score,) = load_run(make_run(scores=[entry]), "run").scores
+    assert (score.score, score.stderr, score.unit, score.group) == (-1.25, None, "points", "general")
+    assert "seed" in score.settings
+    assert not {"behaviours", "unit", "stderr"} & set(score.settings)

@@ -57,6 +57,20 @@ def test_differences_to_the_base_are_in_points(make_run: Callable[..., Path]) ->
     assert cell_of(middle, None).delta == ""
 
 
+def test_points_and_a_single_problem(
+    make_run: Callable[..., Path], score_entry: Callable[..., Entry], tmp_path: Path
+) -> None:
+    scores = [
+        score_entry("reward", step, value, unit="points", stderr=None, group="general")
+        for step, value in ((0, -1.25), (10, 2.5))
+    ]
+    folder = make_run(scores=scores)
+    base, later = load_run(folder, "run").curve("reward")
+    cell = cell_of(later, base)
+    assert (cell.score, cell.delta, cell.direction, cell.stderr) == ("2.50", "+3.75", "level", "?")
+    assert run_report(folder, "--output", tmp_path / "page.html") == 0
+
+
 def test_difference_within_the_noise_is_not_coloured(
     make_run: Callable[..., Path], score_entry: Callable[..., Entry]
 ) -> None:
