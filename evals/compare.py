@@ -116,6 +116,7 @@ def _unlike(run: GradedPlan, other: GradedPlan) -> list[str]:
     """Return what beside the model differs, so that the difference may not be the model's alone."""
     read: dict[str, Callable[[GradedPlan], Any]] = {
         "grader": lambda one: one.grader,
+        "quirks": lambda one: one.plan.task.quirks,
         "prompts": lambda one: one.plan.prompt_fingerprint,
         "engine": lambda one: sorted({tuple(sorted(answer.engine.items())) for answer in one.graded}),
     }

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evals.tasks.registry import PAPER, PAPER_TASKS
 from megatron_sft.errors import ConfigError
 
 Stage = Literal["all", "generate", "judge", "grade"]
@@ -92,6 +93,28 @@ class EvaluateConfig:
     problems, countdown for answers with numbers and target, exact for this project's own tasks, else math."""
     num_grading_threads: int = 4
     """Answers graded at a time, where the grader runs programs."""
+    judge: tuple[str, ...] = ()
+    """Who decides about answers to open questions: NAME@URL of an OpenAI-compatible server, reward:NAME@URL of a served
+    reward model, or a model folder. The first one decides; how far a second one agrees is reported."""
+    judge_max_tokens: int = 4096
+    """Most tokens of a judge's answer; one that is cut off does not count."""
+    judge_max_num_seqs: int = 64
+    """Most questions to a judge under way."""
+    judge_max_model_len: int | None = None
+    """Context of a judge's model folder in tokens. Default: its max_position_embeddings."""
+    judge_api_key_variable: str | None = None
+    """Environment variable with the key that the judge's server asks for."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible server that answers in place of an engine, up to and with /v1; --model is then
+    the name that it has for its model, --tokenizer a folder, --max-model-len its context."""
+    tokenizer: Path | None = None
+    """With --endpoint: folder with the model's tokenizer and chat template."""
+    endpoint_dialect: Literal["vllm", "openai"] = "vllm"
+    """What servers, judges included, understand; `openai`: only the fields of OpenAI's own API."""
+    api_key_variable: str | None = None
+    """Environment variable with the key that --endpoint asks for."""
+    request_timeout: float = 3600.0
+    """Seconds that an answer of a server, or of a judge's, may take."""
     tensorboard_dir: Path | None = None
     """Folder for TensorBoard events. Default: OUTPUT/tensorboard."""
 
@@ -124,6 +147,15 @@ class EvaluateConfig:
                 raise ConfigError(f"{option} {number}: must be from {low} to {high}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ConfigError(f"--top-p {self.top_p}: must be above 0, at most 1")
+        if self.endpoint is not None:
+            if self.tokenizer is None or self.max_model_len is None:
+                raise ConfigError("--endpoint needs --tokenizer, a folder, and --max-model-len, the server's context")
+            if len(self.model) != 1 or self.base is not None or self.steps or self.reload_weights:
+                raise ConfigError("--endpoint serves one model: leave --base, --steps and --reload-weights out")
+        elif self.tokenizer is not None or self.api_key_variable is not None:
+            raise ConfigError("--tokenizer and --api-key-variable have no effect without --endpoint")
+        if self.reload_weights and self.data_parallel_size > 1:
+            raise ConfigError("--reload-weights keeps one engine for a series: leave --data-parallel-size out")
         if self.base_prompt != "chat" and self.base is None:
             raise ConfigError("--base-prompt has no effect without --base")
         self.step_numbers()
@@ -141,7 +173,8 @@ class EvaluateConfig:
 
     def task_names(self) -> list[str]:
         """Return the tasks, in the order given."""
-        return split_names(self.tasks)
+        names = split_names(self.tasks)
+        return [name for given in names for name in (PAPER_TASKS if given == PAPER else (given,))]
 
     def step_numbers(self) -> tuple[int, ...]:
         """Return the iterations of --steps.

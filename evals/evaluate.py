@@ -6,17 +6,20 @@ The protocol, the columns and the file formats are in docs/evaluation-protocol.m
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from evals.aggregate import Provenance, aggregate
+from evals.compare import GradedPlan, compare
 from evals.config import BasePrompt, EvaluateConfig
 from evals.generate import generate
 from evals.grade import grade
-from evals.graders.registry import builtin_graders
+from evals.graders.registry import JUDGE, SEVERAL_AT_A_TIME, builtin_graders
+from evals.judging import Judging, open_judges
 from evals.models import find_models
 from evals.plan import TaskPlan, make_plan
-from evals.publish import format_table, merge_results, write_tensorboard
+from evals.publish import format_table, merge_comparisons, merge_results, write_markdown, write_tensorboard
 from evals.task import load_tasks
 from megatron_sft import cli
 from megatron_sft.generation.model_folder import ModelFolder
@@ -30,16 +33,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: EvaluateConfig) -> None:
     """Run the stages of `config`."""
     tasks = load_tasks(config)
+    judging = open_judges(config, tasks)
     models = find_models(config)
     plans_by_model = [[make_plan(config, model, task, _format(config, model)) for task in tasks] for model in models]
     print_plan(config, plans_by_model)
-    if config.stage != "grade":
+    plans = [plan for plans in plans_by_model for plan in plans]
+    if config.stage in ("all", "generate"):
         generate(config, plans_by_model)
-    if config.stage == "generate":
-        return
-    entries = grade_and_aggregate(config, [plan for plans in plans_by_model for plan in plans])
+    if config.stage in ("all", "judge"):
+        judging.ask(config.output, plans)
+    if config.stage in ("all", "grade"):
+        publish(config, *grade_and_aggregate(config, plans, judging))
+
+
+def publish(config: EvaluateConfig, entries: list[dict[str, Any]], graded: list[GradedPlan]) -> None:
+    """Write results.json, comparisons.json, results.md and TensorBoard events, and print the table."""
     results_path = config.output / "results.json"
     results = merge_results(results_path, entries)
+    compared = merge_comparisons(config.output / "comparisons.json", compare(graded, config.seed), results)
+    write_markdown(config.output / "results.md", results, compared)
     tensorboard_dir = config.tensorboard_dir or config.output / "tensorboard"
     num_without = write_tensorboard(tensorboard_dir, results)
     print(format_table(entries))
@@ -68,20 +80,31 @@ def print_plan(config: EvaluateConfig, plans_by_model: list[list[TaskPlan]]) -> 
     print(f"seed {config.seed}", flush=True)
 
 
-def grade_and_aggregate(config: EvaluateConfig, plans: list[TaskPlan]) -> list[dict[str, Any]]:
-    """Grade all plans, one grader of each kind for all of them, and return their results."""
+def grade_and_aggregate(
+    config: EvaluateConfig, plans: list[TaskPlan], judging: Judging
+) -> tuple[list[dict[str, Any]], list[GradedPlan]]:
+    """Grade all plans, one grader of each kind for all of them; returns their results and the graded answers."""
     provenance = Provenance(commit=git_commit(Path(__file__).resolve().parent), seed=config.seed)
     makers = builtin_graders()
-    graders = {name: makers[name]() for name in sorted({plan.task.grader for plan in plans})}
-    try:
-        return [
-            aggregate(plan, grade(config.output, plan, grader), grader.name, provenance)
-            for plan in plans
-            for grader in [graders[plan.task.grader]]
-        ]
-    finally:
-        for grader in graders.values():
-            grader.close()
+    names = sorted({plan.task.grader for plan in plans if plan.task.grader != JUDGE})
+    entries, all_graded = [], []
+    with ExitStack() as stack:
+        graders = {name: stack.enter_context(closing(makers[name]())) for name in names}
+        for plan in plans:
+            if plan.task.grader == JUDGE:
+                graded, name = judging.grade(config.output, plan)
+            else:
+                grader = graders[plan.task.grader]
+                num_threads = config.num_grading_threads if plan.task.grader in SEVERAL_AT_A_TIME else 1
+                graded, name = grade(config.output, plan, grader, num_threads), grader.name
+            task = plan.task
+            entry = aggregate(plan, graded, name, provenance, ratios=task.ratios, published=task.published)
+            entry["quirks"] = list(task.quirks)
+            if task.grader == JUDGE:
+                entry["judge_agreement"] = judging.agreement(config.output, plan)
+            entries.append(entry)
+            all_graded.append(GradedPlan(plan=plan, graded=graded, grader=name))
+    return entries, all_graded
 
 
 def git_commit(folder: Path) -> str | None:

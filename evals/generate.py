@@ -13,7 +13,9 @@ from tqdm import tqdm
 from evals.config import EvaluateConfig
 from evals.missing import MissingAnswers
 from evals.plan import TaskPlan, max_model_len
-from megatron_sft.errors import EnvironmentProblem
+from megatron_sft.errors import EnvironmentProblem, IncompleteError
+from megatron_sft.generation.endpoint import EndpointReport, run_endpoint
+from megatron_sft.generation.endpoint_protocol import EndpointSettings
 from megatron_sft.generation.engine import Engine, EngineReport, EngineSettings, Request, make_context, run_engine
 from megatron_sft.generation.model_folder import ModelFolder
 from megatron_sft.generation.sharing import SharedIterator, devices_of
@@ -29,8 +31,13 @@ def generate(config: EvaluateConfig, plans_by_model: Sequence[list[TaskPlan]]) -
 
     Raises:
         EnvironmentProblem: when an engine fails; what was finished is on file.
+        IncompleteError: when a server has not answered everything; the same command asks again.
     """
     num_total = sum(len(plan.answers) for plans in plans_by_model for plan in plans)
+    if config.endpoint is not None:
+        with tqdm(total=num_total, unit="answers", disable=not sys.stderr.isatty()) as bar:
+            ask_server(config, plans_by_model[0], bar)
+        return
     context = make_context()
     bar = tqdm(total=num_total, unit="answers", disable=not sys.stderr.isatty())
     with bar, ThreadPoolExecutor(max_workers=config.num_engines) as executor:
@@ -60,6 +67,35 @@ def generate_for_model(config: EvaluateConfig, context: Any, plans: list[TaskPla
                 requests.stop()
                 raise
         missing.say_generated(reports)
+
+
+def ask_server(config: EvaluateConfig, plans: list[TaskPlan], bar: "tqdm[Any]") -> None:
+    """Have a server generate the missing answers of its model."""
+    assert config.endpoint is not None
+    settings = EndpointSettings(
+        url=config.endpoint,
+        model=str(config.model[0]),
+        dialect=config.endpoint_dialect,
+        api_key_variable=config.api_key_variable,
+        max_num_requests=config.max_num_seqs,
+        request_timeout=config.request_timeout,
+    )
+    with closing(MissingAnswers(config.output, plans)) as missing:
+        bar.update(missing.num_reused)
+        if not missing:
+            missing.say_reused()
+            return
+        report = EndpointReport()
+        for completions in run_endpoint(settings, missing.requests(), report):
+            missing.file(completions, report.versions)
+            bar.update(len(completions))
+        missing.say_generated([report])
+        if report.failures:
+            first = report.failures[0]
+            raise IncompleteError(
+                f"{config.endpoint}: {len(report.failures)} of {len(missing)} answers could not be had, the first one "
+                f"because of {first.reason}: {first.detail}. What was answered is on file; run the same command again"
+            )
 
 
 def _run_one(

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from evals.plan import PlannedAnswer, TaskPlan
 from evals.records import KeyedRecords
+from megatron_sft.generation.endpoint import TextCompletion
 from megatron_sft.generation.engine import Completion, EngineReport, Request
 
 
@@ -37,7 +38,7 @@ class MissingAnswers:
         """Return the requests for them."""
         return [_request(plan, answer) for plan, _, answer in self._missing.values()]
 
-    def file(self, completions: Iterable[Completion], versions: dict[str, str]) -> None:
+    def file(self, completions: Iterable[Completion | TextCompletion], versions: dict[str, str]) -> None:
         """File what an engine answered."""
         with self._lock:
             for completion in completions:
@@ -67,20 +68,24 @@ class MissingAnswers:
 
 
 def record_of(
-    plan: TaskPlan, answer: PlannedAnswer, completion: Completion, versions: dict[str, str]
+    plan: TaskPlan, answer: PlannedAnswer, completion: Completion | TextCompletion, versions: dict[str, str]
 ) -> dict[str, Any]:
     """Return the record to file: everything that grading needs, and where it comes from."""
-    stopped = completion.finish_reason == "stop"
-    text_ids = completion.token_ids[:-1] if stopped else completion.token_ids
+    if isinstance(completion, TextCompletion):
+        text, token_ids, num_tokens = completion.text, list[int](), completion.num_tokens
+    else:
+        stopped = completion.finish_reason == "stop"
+        token_ids, num_tokens = completion.token_ids, len(completion.token_ids)
+        text = plan.model.tokenizer.decode(token_ids[:-1] if stopped else token_ids)
     return {
         "key": answer.key,
         "item": answer.item.id,
         "sample": answer.sample,
         "finish_reason": completion.finish_reason,
-        "num_tokens": len(completion.token_ids),
+        "num_tokens": num_tokens,
         "prompt_opens_think": answer.prompt_opens_think,
-        "text": plan.model.tokenizer.decode(text_ids),
-        "token_ids": completion.token_ids,
+        "text": text,
+        "token_ids": token_ids,
         "num_prompt_tokens": len(answer.prompt_token_ids),
         "seed": answer.seed,
         "model_fingerprint": plan.model.fingerprint,

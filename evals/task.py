@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evals.config import EvaluateConfig
-from evals.graders.registry import builtin_graders, choose_grader
+from evals.graders.registry import JUDGE, builtin_graders, choose_grader
 from evals.items import Item, load_items
 from evals.tasks.benchmark import Benchmark, Preset
 from evals.tasks.load import load_benchmark
@@ -72,7 +72,7 @@ def _held_out(config: EvaluateConfig, name: str) -> Task:
 def _of_benchmark(config: EvaluateConfig, benchmark: Benchmark, wanted: set[str]) -> Task:
     quirks = wanted & set(benchmark.quirks)
     grader = config.grader_choices().get(benchmark.name, benchmark.grader_with(quirks))
-    if grader not in builtin_graders() and grader != benchmark.grader:
+    if grader not in builtin_graders() and grader != JUDGE:
         raise ConfigError(f"--graders: no grader {grader!r}; known are {', '.join(builtin_graders())}")
     return Task(
         name=benchmark.name,
@@ -81,7 +81,7 @@ def _of_benchmark(config: EvaluateConfig, benchmark: Benchmark, wanted: set[str]
         items=load_benchmark(benchmark, config.data, config.limit, quirks=quirks),
         preset=benchmark.preset_with(quirks),
         quirks=tuple(sorted(quirks)),
-        rubric=benchmark.rubric,
+        rubric=benchmark.rubric if grader == JUDGE else None,
         ratios=benchmark.ratios,
         published=benchmark.published,
     )

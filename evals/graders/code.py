@@ -15,6 +15,7 @@ class CodeGrader:
     """HumanEval's and LiveCodeBench's problems; docs/sandbox.md has the forms of an answer. Thread-safe."""
 
     name = "code@1"
+    reads_trace = False
 
     def __init__(
         self,
@@ -94,3 +95,10 @@ def _refused(code: str) -> Finding | None:
 def _call(test: dict[str, str]) -> tuple[list[Any], Any]:
     """Return a test's arguments, one JSON value per line, and the expected value."""
     return [json.loads(line) for line in test["input"].split("\n") if line.strip()], json.loads(test["output"])
+
+
+class CodePaperGrader(CodeGrader):
+    """The same for the last fence of the whole response, as the paper's own code takes it, one in a trace included."""
+
+    name = "code_paper@1"
+    reads_trace = True

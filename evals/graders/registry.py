@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from evals.graders.choice import ChoiceGrader, GpqaPaperGrader, MmluProPaperGrader
+from evals.graders.code import CodeGrader, CodePaperGrader
 from evals.graders.countdown import CountdownGrader
 from evals.graders.exact import ExactGrader
 from evals.graders.form import FormGrader
@@ -28,7 +29,15 @@ def builtin_graders() -> dict[str, Callable[[], Grader]]:
         "yes_no": YesNoGrader,
         "ifeval": IfevalGrader,
         "form": FormGrader,
+        "code": CodeGrader,
+        "code_paper": CodePaperGrader,
     }
+
+
+SEVERAL_AT_A_TIME = frozenset(("code", "code_paper"))
+"""Graders that wait for programs; several threads may use one."""
+JUDGE = "judge"
+"""In the place of a grader's name: a judge decides."""
 
 
 def choose_grader(task: str, items: list[Item], choices: Mapping[str, str]) -> str:

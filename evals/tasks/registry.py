@@ -21,6 +21,21 @@ from evals.tasks import (
 )
 from evals.tasks.benchmark import Benchmark
 
+PAPER = "paper"
+"""Stands for all of the paper's benchmarks in --tasks."""
+PAPER_TASKS = (
+    "math500",
+    "aime24",
+    "livecodebench",
+    "gpqa_diamond",
+    "mmlu_pro_1k",
+    "ifeval",
+    "alpaca_eval",
+    "halueval",
+    "truthfulqa",
+    "hex_phi",
+)
+
 
 def builtin_benchmarks() -> dict[str, Benchmark]:
     """Return every benchmark by its name: the paper's first, in its order."""

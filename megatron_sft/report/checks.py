@@ -9,7 +9,7 @@ from megatron_sft.report.load import Run, Score
 
 CUT_OFF_LIMIT = 0.05
 # Settings that must agree between the steps of one task, or the curve compares different things.
-PROTOCOL_SETTINGS = ("sampling", "seed", "prompt_fingerprint", "engine", "commit")
+PROTOCOL_SETTINGS = ("sampling", "quirks", "grader", "seed", "prompt_fingerprint", "engine", "commit")
 
 
 def warnings_of(run: Run) -> list[str]:

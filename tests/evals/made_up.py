@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from evals.grade import GradedAnswer
 from evals.items import Item
-from evals.plan import Sampling, Task, TaskPlan
+from evals.plan import Sampling, TaskPlan
+from evals.task import Task
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.generation.model_folder import ModelFolder
 
@@ -33,6 +34,7 @@ def make_plan(path: str, iteration: int | None, *, task: str = "addition", items
         path=Path(path),
         iteration=iteration,
         fingerprint=f"fingerprint of {path}",
+        architecture="the same",
         max_position_embeddings=256,
         kv_bytes_per_token=1,
         tokenizer=cast("ChatTokenizer", None),
@@ -40,6 +42,11 @@ def make_plan(path: str, iteration: int | None, *, task: str = "addition", items
     fields: dict[str, Any] = {
         "temperature": 0.6,
         "top_p": 0.95,
+        "top_k": 0,
+        "min_p": 0.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "prompt_format": "chat",
         "max_tokens": 100,
         "stop_token_ids": [0],
         "num_samples_per_item": 1,
