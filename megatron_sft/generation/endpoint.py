@@ -111,7 +111,7 @@ def run_endpoint(
     there is room; their keys are unique. All answers of a batch have the same `report.versions`.
 
     Raises:
-        ConfigError: when the variable for the key is not set.
+        ConfigError: when the address cannot be one, or the variable for the key is not set.
         IncompleteError: when as many requests in a row as are under way at a time had no answer.
     """
     began = time.perf_counter()
@@ -145,9 +145,13 @@ def ask(settings: EndpointSettings, calls: Iterable[Call[Subject]]) -> Generator
     Runs in any thread that has no running event loop. A caller that stops reading cancels what is under way.
 
     Raises:
-        ConfigError: when the variable for the key is not set.
+        ConfigError: when the address cannot be one, or the variable for the key is not set.
         IncompleteError: when as many calls in a row as are under way at a time had no answer.
     """
+    try:
+        httpx.URL(settings.url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"{settings.url!r} is no address ({error}): write it as http://localhost:8000/v1") from error
     session: _Session[Subject] = _Session(settings, auth_headers(settings))
     with asyncio.Runner() as runner:
         work = runner.get_loop().create_task(session.run(iter(calls)))

@@ -192,7 +192,8 @@ def parse_answer(content: bytes, request: AnyRequest, dialect: Dialect) -> Answe
         token_ids, logprobs = _tokens(choice, num_tokens, with_logprobs=request.logprobs)
     fingerprint = value.get("system_fingerprint")
     return Answer(
-        text=text,
+        # JSON can spell half a character, which no file of ours could hold.
+        text=text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
         token_ids=token_ids,
         logprobs=logprobs,
         num_tokens=num_tokens,
