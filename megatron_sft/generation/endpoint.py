@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -18,8 +18,11 @@ from megatron_sft.generation.endpoint_protocol import (
     SHOWN_CHARS,
     Answer,
     AnyRequest,
+    EndpointReport,
     EndpointSettings,
     PermanentError,
+    RequestFailure,
+    TextCompletion,
     TransientError,
     address_of,
     body_of,
@@ -27,7 +30,7 @@ from megatron_sft.generation.endpoint_protocol import (
     refusal,
     root_of,
 )
-from megatron_sft.generation.engine import Completion, EngineReport
+from megatron_sft.generation.engine import Completion
 
 try:
     import httpx
@@ -72,34 +75,6 @@ class Failed(Generic[Subject]):
 
 
 Outcome: TypeAlias = Answered[Subject] | Failed[Subject]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextCompletion:
-    """One answer of a server that tells text and no tokens."""
-
-    key: str
-    text: str
-    num_tokens: int
-    """As the server counts them, those of a hidden trace included; of a score, the prompt's."""
-    finish_reason: str
-    """stop or length."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestFailure:
-    """A request that has no answer."""
-
-    key: str
-    reason: str
-    detail: str
-
-
-@dataclass
-class EndpointReport(EngineReport):
-    """`EngineReport` of a server: `versions` are those of the batch last yielded."""
-
-    failures: list[RequestFailure] = field(default_factory=list)
 
 
 def run_endpoint(

@@ -13,9 +13,11 @@ from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConfigError, IncompleteError
 from megatron_sft.generation.endpoint_protocol import (
     ChatRequest,
+    EndpointReport,
     EndpointSettings,
     PermanentError,
     ScoreRequest,
+    TextCompletion,
     TransientError,
     address_of,
     body_of,
@@ -27,7 +29,7 @@ from tests.evals.judges.conftest import JudgeServer
 
 pytest.importorskip("httpx", reason="httpx is not installed")
 
-from megatron_sft.generation.endpoint import EndpointReport, TextCompletion, run_endpoint
+from megatron_sft.generation.endpoint import run_endpoint
 
 CHAT = ChatRequest(key="c", messages=[{"role": "user", "content": "Hi"}], max_tokens=9)
 SCORE = ScoreRequest(key="s", messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
