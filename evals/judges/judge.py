@@ -11,8 +11,16 @@ from typing import Any, Literal, Protocol
 
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConfigError
-from megatron_sft.generation.endpoint import EndpointReport, RequestFailure, TextCompletion, run_endpoint
-from megatron_sft.generation.endpoint_protocol import ChatRequest, Dialect, EndpointSettings, ScoreRequest
+from megatron_sft.generation.endpoint_protocol import (
+    AnyRequest,
+    ChatRequest,
+    Dialect,
+    EndpointReport,
+    EndpointSettings,
+    RequestFailure,
+    ScoreRequest,
+    TextCompletion,
+)
 from megatron_sft.generation.engine import Completion, EngineSettings, Request, make_context, run_engine
 from megatron_sft.generation.model_folder import ModelFolder, open_model
 
@@ -105,6 +113,16 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", name)
 
 
+def _ask_server(
+    settings: EndpointSettings, requests: Sequence[AnyRequest], report: EndpointReport
+) -> Generator[list[TextCompletion], None, None]:
+    # Imports a package that engines, and judgements on file, do without.
+    from megatron_sft.generation.endpoint import run_endpoint
+
+    for completions in run_endpoint(settings, requests, report):
+        yield [completion for completion in completions if isinstance(completion, TextCompletion)]
+
+
 class EndpointJudge:
     """A server, known by the model's name there: at whatever address, it is taken to be the same judge."""
 
@@ -119,8 +137,7 @@ class EndpointJudge:
         self, questions: Sequence[ChatRequest], report: EndpointReport
     ) -> Generator[list[TextCompletion], None, None]:
         """See `Judge`."""
-        for completions in run_endpoint(self._settings, questions, report):
-            yield [completion for completion in completions if isinstance(completion, TextCompletion)]
+        return _ask_server(self._settings, questions, report)
 
 
 class RewardJudge:
@@ -140,8 +157,7 @@ class RewardJudge:
     ) -> Generator[list[TextCompletion], None, None]:
         """See `Judge`."""
         requests = [ScoreRequest(key=question.key, messages=question.messages) for question in questions]
-        for completions in run_endpoint(self._settings, requests, report):
-            yield [completion for completion in completions if isinstance(completion, TextCompletion)]
+        return _ask_server(self._settings, requests, report)
 
 
 class LocalJudge:

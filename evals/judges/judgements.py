@@ -20,8 +20,7 @@ from evals.judges.rubric import JudgeQuestion, Rubric, failed
 from evals.records import KeyedRecords
 from megatron_sft.errors import DataError
 from megatron_sft.files import write_text
-from megatron_sft.generation.endpoint import EndpointReport, RequestFailure, TextCompletion
-from megatron_sft.generation.endpoint_protocol import ChatRequest
+from megatron_sft.generation.endpoint_protocol import ChatRequest, EndpointReport, RequestFailure, TextCompletion
 from megatron_sft.metrics import read_jsonl
 
 

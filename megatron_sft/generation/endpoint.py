@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -18,8 +18,11 @@ from megatron_sft.generation.endpoint_protocol import (
     SHOWN_CHARS,
     Answer,
     AnyRequest,
+    EndpointReport,
     EndpointSettings,
     PermanentError,
+    RequestFailure,
+    TextCompletion,
     TransientError,
     address_of,
     body_of,
@@ -27,7 +30,7 @@ from megatron_sft.generation.endpoint_protocol import (
     refusal,
     root_of,
 )
-from megatron_sft.generation.engine import Completion, EngineReport
+from megatron_sft.generation.engine import Completion
 
 try:
     import httpx
@@ -74,34 +77,6 @@ class Failed(Generic[Subject]):
 Outcome: TypeAlias = Answered[Subject] | Failed[Subject]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextCompletion:
-    """One answer of a server that tells text and no tokens."""
-
-    key: str
-    text: str
-    num_tokens: int
-    """As the server counts them, those of a hidden trace included; of a score, the prompt's."""
-    finish_reason: str
-    """stop or length."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestFailure:
-    """A request that has no answer."""
-
-    key: str
-    reason: str
-    detail: str
-
-
-@dataclass
-class EndpointReport(EngineReport):
-    """`EngineReport` of a server: `versions` are those of the batch last yielded."""
-
-    failures: list[RequestFailure] = field(default_factory=list)
-
-
 def run_endpoint(
     settings: EndpointSettings, requests: Iterable[AnyRequest], report: EndpointReport
 ) -> Generator[list[Completion | TextCompletion], None, None]:
@@ -111,7 +86,7 @@ def run_endpoint(
     there is room; their keys are unique. All answers of a batch have the same `report.versions`.
 
     Raises:
-        ConfigError: when the variable for the key is not set.
+        ConfigError: when the address cannot be one, or the variable for the key is not set.
         IncompleteError: when as many requests in a row as are under way at a time had no answer.
     """
     began = time.perf_counter()
@@ -145,9 +120,13 @@ def ask(settings: EndpointSettings, calls: Iterable[Call[Subject]]) -> Generator
     Runs in any thread that has no running event loop. A caller that stops reading cancels what is under way.
 
     Raises:
-        ConfigError: when the variable for the key is not set.
+        ConfigError: when the address cannot be one, or the variable for the key is not set.
         IncompleteError: when as many calls in a row as are under way at a time had no answer.
     """
+    try:
+        httpx.URL(settings.url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"{settings.url!r} is no address ({error}): write it as http://localhost:8000/v1") from error
     session: _Session[Subject] = _Session(settings, auth_headers(settings))
     with asyncio.Runner() as runner:
         work = runner.get_loop().create_task(session.run(iter(calls)))

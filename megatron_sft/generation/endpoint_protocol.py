@@ -1,10 +1,13 @@
-"""What goes to a server with OpenAI's API, and what comes back: bodies, answers, refusals. Nothing connects here."""
+"""What goes to a server with OpenAI's API, and what comes back: bodies, answers, refusals.
+
+Nothing connects here, so httpx is not needed.
+"""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from megatron_sft.generation.engine import Request
+from megatron_sft.generation.engine import EngineReport, Request
 
 Dialect: TypeAlias = Literal["vllm", "openai"]
 
@@ -77,6 +80,34 @@ class Answer:
     finish_reason: str
     """stop or length."""
     system_fingerprint: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextCompletion:
+    """One answer of a server that tells text and no tokens."""
+
+    key: str
+    text: str
+    num_tokens: int
+    """As the server counts them, those of a hidden trace included; of a score, the prompt's."""
+    finish_reason: str
+    """stop or length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestFailure:
+    """A request that has no answer."""
+
+    key: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class EndpointReport(EngineReport):
+    """`EngineReport` of a server: `versions` are those of the batch last yielded."""
+
+    failures: list[RequestFailure] = field(default_factory=list)
 
 
 class TransientError(Exception):
@@ -192,7 +223,8 @@ def parse_answer(content: bytes, request: AnyRequest, dialect: Dialect) -> Answe
         token_ids, logprobs = _tokens(choice, num_tokens, with_logprobs=request.logprobs)
     fingerprint = value.get("system_fingerprint")
     return Answer(
-        text=text,
+        # JSON can spell half a character, which no file of ours could hold.
+        text=text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
         token_ids=token_ids,
         logprobs=logprobs,
         num_tokens=num_tokens,

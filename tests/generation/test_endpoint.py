@@ -13,9 +13,11 @@ from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConfigError, IncompleteError
 from megatron_sft.generation.endpoint_protocol import (
     ChatRequest,
+    EndpointReport,
     EndpointSettings,
     PermanentError,
     ScoreRequest,
+    TextCompletion,
     TransientError,
     address_of,
     body_of,
@@ -27,7 +29,7 @@ from tests.evals.judges.conftest import JudgeServer
 
 pytest.importorskip("httpx", reason="httpx is not installed")
 
-from megatron_sft.generation.endpoint import EndpointReport, TextCompletion, run_endpoint
+from megatron_sft.generation.endpoint import run_endpoint
 
 CHAT = ChatRequest(key="c", messages=[{"role": "user", "content": "Hi"}], max_tokens=9)
 SCORE = ScoreRequest(key="s", messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
@@ -147,6 +149,11 @@ def test_a_key_that_is_not_set(server: JudgeServer, monkeypatch: pytest.MonkeyPa
         list(run_endpoint(settings_of(server, api_key_variable="SOME_KEY"), [CHAT], EndpointReport()))
 
 
+def test_an_address_that_is_none(server: JudgeServer) -> None:
+    with pytest.raises(ConfigError, match="'http://host:port/v1' is no address"):
+        list(run_endpoint(settings_of(server, url="http://host:port/v1"), [CHAT], EndpointReport()))
+
+
 def test_bodies_by_dialect() -> None:
     vllm = EndpointSettings(url="http://host/v1", model="big")
     plain = replace(vllm, dialect="openai")
@@ -181,6 +188,7 @@ def chat_content(content: Any = "Yes", finish_reason: str = "stop", num_tokens: 
 def test_a_chat_answer_is_read() -> None:
     answer = parse_answer(chat_content(), CHAT, "vllm")
     assert (answer.text, answer.num_tokens, answer.token_ids) == ("Yes", 4, None)
+    assert parse_answer(chat_content("a\ud83d\ude00\ud83d!"), CHAT, "vllm").text == "a\U0001f600\ufffd!"
     # Cut off within a trace that the server keeps to itself.
     assert parse_answer(chat_content(None, "length"), CHAT, "vllm").text == ""
     with pytest.raises(PermanentError, match="filter withheld") as filtered:
