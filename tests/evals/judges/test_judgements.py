@@ -1,7 +1,6 @@
 """The judge stage with a server on loopback: what is asked, filed, resumed, tried again, and decided from the files."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -212,7 +211,7 @@ def test_a_killed_stage_goes_on(server: JudgeServer, tmp_path: Path) -> None:
     # Each answer waits, so that the kill comes in the middle.
     server.says = lambda question: time.sleep(0.2) or "Plain.\nScore: 2"  # type: ignore[func-returns-value]
     command = [sys.executable, "-c", PROGRAM, server.url, str(path)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+    process = subprocess.Popen(command, cwd=REPOSITORY)
     deadline = time.monotonic() + 60
     while len(records(path) if path.exists() else []) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
