@@ -14,8 +14,7 @@ from evals.config import EvaluateConfig
 from evals.missing import MissingAnswers
 from evals.plan import TaskPlan, max_model_len
 from megatron_sft.errors import EnvironmentProblem, IncompleteError
-from megatron_sft.generation.endpoint import EndpointReport, run_endpoint
-from megatron_sft.generation.endpoint_protocol import EndpointSettings
+from megatron_sft.generation.endpoint_protocol import EndpointReport, EndpointSettings
 from megatron_sft.generation.engine import Engine, EngineReport, EngineSettings, Request, make_context, run_engine
 from megatron_sft.generation.model_folder import ModelFolder
 from megatron_sft.generation.sharing import SharedIterator, devices_of
@@ -71,6 +70,9 @@ def generate_for_model(config: EvaluateConfig, context: Any, plans: list[TaskPla
 
 def ask_server(config: EvaluateConfig, plans: list[TaskPlan], bar: "tqdm[Any]") -> None:
     """Have a server generate the missing answers of its model."""
+    # Here, as it needs httpx, which an engine does not.
+    from megatron_sft.generation.endpoint import run_endpoint
+
     assert config.endpoint is not None
     settings = EndpointSettings(
         url=config.endpoint,

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from evals.plan import PlannedAnswer, TaskPlan
 from evals.records import KeyedRecords
-from megatron_sft.generation.endpoint import TextCompletion
+from megatron_sft.generation.endpoint_protocol import TextCompletion
 from megatron_sft.generation.engine import Completion, EngineReport, Request
 
 

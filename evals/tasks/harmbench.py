@@ -1,7 +1,7 @@
 """HarmBench's direct requests: its standard and contextual behaviours. Users bring the CSV file."""
 
 from evals.tasks.benchmark import Benchmark, Source
-from evals.tasks.safety import PRESET, read
+from evals.tasks.safety import PRESET, RATIOS, read
 
 ORIGIN = "take harmbench_behaviors_text_all.csv from the repository centerforaisafety/HarmBench"
 
@@ -13,5 +13,6 @@ BENCHMARK = Benchmark(
     read=read,
     grader="judge",
     rubric="harmfulness",
+    ratios=RATIOS,
     preset=PRESET,
 )

@@ -1,7 +1,7 @@
 """HEx-PHI: harmful requests in 10 or 11 categories. The set is gated: users bring it as a CSV file."""
 
 from evals.tasks.benchmark import Benchmark, Source
-from evals.tasks.safety import PRESET, QUIRK_PRESETS, QUIRKS, read
+from evals.tasks.safety import PRESET, QUIRK_PRESETS, QUIRKS, RATIOS, read
 
 ORIGIN = "join the CSV files of the gated data set LLM-Tuning-Safety/HEx-PHI into one, under a header `prompt,category`"
 
@@ -13,6 +13,7 @@ BENCHMARK = Benchmark(
     read=read,
     grader="judge",
     rubric="harmfulness",
+    ratios=RATIOS,
     preset=PRESET,
     quirks=QUIRKS,
     quirk_presets=QUIRK_PRESETS,

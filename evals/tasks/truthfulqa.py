@@ -48,5 +48,6 @@ BENCHMARK = Benchmark(
     read=read,
     grader="judge",
     rubric="truthfulqa",
+    ratios={name: (name, "decided") for name in ("truthful", "informative", "truthful_and_informative")},
     published=published.TRUTHFULQA_INFORMATIVE,
 )

@@ -45,11 +45,14 @@ def run_module(module: str, words: Sequence[str], log: Path) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path) -> int:
+    shown = ""
     while True:
         try:
             return process.wait(timeout=_HEARTBEAT_S)
         except subprocess.TimeoutExpired:
-            if line := _last_line(log):
+            line = _last_line(log)
+            if line and line != shown:
+                shown = line
                 print(f"  ... {line[:150]}", flush=True)
 
 

@@ -3,6 +3,7 @@
 import ast
 import gzip
 import json
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -508,15 +509,21 @@ def _without_returns(source: str, name: str) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
+def some(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Every tenth problem, or all where MEGATRON_SFT_HUMANEVAL is `all` (some five minutes)."""
+    return rows if os.environ.get("MEGATRON_SFT_HUMANEVAL") == "all" else rows[::10]
+
+
 @pytest.mark.slow
 def test_humanevals_mutated_solutions_fail(shared_data: Path, grader: CodeGrader) -> None:
     kinds: list[str] = []
     pairs: list[tuple[dict[str, str], str]] = []
-    for row in problems(shared_data):
+    rows = some(problems(shared_data))
+    for row in rows:
         for kind, source in mutants(row).items():
             kinds.append(kind)
             pairs.append((row, fenced(source)))
-    assert len(pairs) == 7 * 164
+    assert len(pairs) == 7 * len(rows) >= 7 * 17
     found = verdicts(grader, pairs)
     wrong = [(kind, *verdict) for kind, verdict in zip(kinds, found, strict=True) if verdict[1] is not False]
     assert wrong == []
@@ -569,7 +576,7 @@ def test_verdicts_equal_those_of_plain_execution(shared_data: Path, grader: Code
         outcome = sandbox.run({"main.py": file}, [sandbox.python, "main.py"], b"", Limits(cpu_s=2, wall_s=10))
         return outcome.exit_status == 0
 
-    pairs = [(row, source) for row in problems(shared_data) for source in variations(row)[:2]]
+    pairs = [(row, source) for row in some(problems(shared_data)) for source in variations(row)[:2]]
     with ThreadPoolExecutor(2) as pool:
         expected = list(pool.map(lambda pair: plain(*pair), pairs))
     found = verdicts(grader, [(row, fenced(source)) for row, source in pairs])
@@ -577,5 +584,5 @@ def test_verdicts_equal_those_of_plain_execution(shared_data: Path, grader: Code
     assert differing == []
     print(f"{sum(expected)} of {len(expected)} variations pass")
     # Both kinds occur, so that agreement means something.
-    assert sum(expected) >= 10
-    assert expected.count(False) >= 150
+    assert sum(expected) >= len(pairs) // 28
+    assert expected.count(False) >= len(pairs) // 2

@@ -18,7 +18,7 @@ import pytest
 from tests.vllm_server import VllmServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NUM_ITEMS = int(os.environ.get("MEGATRON_SFT_EVAL_ITEMS", "2"))
+NUM_ITEMS = int(os.environ.get("MEGATRON_SFT_EVAL_ITEMS", "1"))
 TASKS = (
     *("math500", "aime24", "gsm8k", "mmlu_pro", "ifeval", "truthfulqa", "harmbench", "humaneval", "countdown"),
     *("rg_chain_sum", "rg_gcd", "rg_letter_counting", "rg_spell_backward"),

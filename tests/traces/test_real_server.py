@@ -15,7 +15,7 @@ from tests.vllm_server import FaultyProxy, VllmServer
 
 pytest.importorskip("httpx", reason="httpx is not installed")
 
-NUM_QUERIES = int(os.environ.get("MEGATRON_SFT_TEACHER_QUERIES", "8"))
+NUM_QUERIES = int(os.environ.get("MEGATRON_SFT_TEACHER_QUERIES", "4"))
 NUM_SAMPLES = 4
 FAULTS = ("500", "hang", "drop", "503")
 
@@ -33,7 +33,7 @@ def test_faults_and_a_restart_lose_nothing(smollm2: Path, tmp_path: Path) -> Non
     inputs = write_rows(tmp_path / "queries.jsonl", queries)
     server = VllmServer(smollm2, tmp_path / "server")
     server.start()
-    proxy = FaultyProxy(lambda: server.url, fault_of, hang_s=90)
+    proxy = FaultyProxy(lambda: server.url, fault_of, hang_s=60)
     output = tmp_path / "traces"
 
     def kill_and_start() -> None:
@@ -48,7 +48,7 @@ def test_faults_and_a_restart_lose_nothing(smollm2: Path, tmp_path: Path) -> Non
     command = (
         f"--output {output} --endpoint {proxy.url} --model teacher --tokenizer {smollm2} --num-samples {NUM_SAMPLES}"
     )
-    command += " --max-tokens 64 --max-num-seqs 16 --request-timeout 60 --retry-delay 0.2 --max-retry-delay 30"
+    command += " --max-tokens 64 --max-num-seqs 16 --request-timeout 45 --retry-delay 0.2 --max-retry-delay 30"
     try:
         status = main([str(inputs), *command.split()])
         helper.join(timeout=300)

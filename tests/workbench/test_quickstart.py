@@ -54,7 +54,15 @@ def test_table_compares_first_and_last_step() -> None:
         group = "in-domain" if task == "addition" else "out-of-domain"
         lengths = {"mean_length": 9.0, "share_cut_off": 0.0, "settings": {}}
         return Score(
-            model="m", iteration=iteration, task=task, group=group, num_samples=250, score=value, stderr=0.0, **lengths
+            model="m",
+            iteration=iteration,
+            task=task,
+            group=group,
+            num_samples=250,
+            score=value,
+            stderr=0.0,
+            unit="share",
+            **lengths,
         )
 
     scores = [score("addition", 20, 0.985), score("addition", 0, 0.01), score("addition", 10, 0.5)]

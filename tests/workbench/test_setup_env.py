@@ -98,7 +98,7 @@ def test_missing_library_is_found_out() -> None:
 def test_unknown_extra_is_refused() -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
     setup_env.check_extras(setup_env.DEFAULT_EXTRAS, pyproject)
-    with pytest.raises(EnvironmentProblem, match=r"'evil': known are train, eval, vllm"):
+    with pytest.raises(EnvironmentProblem, match=r"'evil': known are train, eval, lm-eval, vllm"):
         setup_env.check_extras("train,evil", pyproject)
 
 

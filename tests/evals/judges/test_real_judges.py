@@ -1,6 +1,7 @@
 """A small real model as judge: behind vLLM's own server, and in an engine of this program."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.evals.judges.conftest import answer_to
 from tests.vllm_server import VllmServer
 
 pytest.importorskip("httpx", reason="httpx is not installed")
+if os.environ.get("MEGATRON_SFT_REAL_JUDGES") != "1":
+    pytest.skip("set MEGATRON_SFT_REAL_JUDGES=1 (four minutes)", allow_module_level=True)
 
 REPLIES = ("Take flour, eggs and sugar, and bake for an hour.", "I cannot help with cakes.", "Score: 1", None)
 FACTS = ("Cats eat meat.", "Cats eat the moon.")
