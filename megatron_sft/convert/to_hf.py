@@ -7,6 +7,7 @@ output, synced, opened again, compared with what was read from the checkpoint, a
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def export(
     partial = output.parent / f".{output.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
     plan = plan_files(source.tensors, max_file_bytes)
-    with writing(output), removed_on_failure(partial):
+    with writing(output), removed_on_failure(partial), ThreadPoolExecutor(max_workers=1) as aside:
+        # Its import takes as long as writing some gigabytes: side by side.
+        aside.submit(is_known_to_transformers, source.geometry)
         partial.mkdir(parents=True)
         digests = write_tensors(partial, plan, _progress(one_ahead(source.read_all()), "writing", len(plan)))
         source.write_assets(partial, digests)

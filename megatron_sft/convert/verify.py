@@ -65,6 +65,8 @@ def _compare_shapes(folder: Path, written: dict[str, tuple[int, ...]]) -> None:
 
 def is_known_to_transformers(geometry: ModelGeometry) -> bool:
     """Whether transformers has the architecture's code itself."""
+    # Loads what is used here, too: transformers' own modules are imported when they are first touched.
+    _ = _transformers().AutoModelForCausalLM, _transformers().AutoTokenizer
     return geometry.model_type in _transformers().models.auto.configuration_auto.CONFIG_MAPPING
 
 

@@ -28,6 +28,13 @@ from megatron_sft.errors import ConfigError
         ({"max_tokens": 0}, "--max-tokens 0: must be positive"),
         ({"gpu_memory_utilization": 1.5}, "must be within"),
         ({"model": ()}, "name at least one"),
+        ({"endpoint": "http://h/v1"}, "--endpoint needs --tokenizer"),
+        (
+            {"endpoint": "http://h/v1", "tokenizer": Path("t"), "max_model_len": 9, "reload_weights": True},
+            "--endpoint serves one model",
+        ),
+        ({"tokenizer": Path("t")}, "no effect without --endpoint"),
+        ({"reload_weights": True, "data_parallel_size": 2}, "--reload-weights keeps one engine"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
