@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,19 +14,24 @@ import torch
 from megatron_sft.errors import ConversionError
 
 _WRITE_BYTES = 256 << 10
+_FLUSH_BYTES = 128 << 20
 ItemT = TypeVar("ItemT")
 
 
 class PiecewiseFile(io.FileIO):
-    """A file to be written, in pieces of 256 KiB.
+    """A file to be written, in pieces of 256 KiB, while a thread has the disk write what is there already.
 
-    Linux 6 on ext4 took 4 GB/s in pieces of up to 512 KiB and 0.6 GB/s in pieces of 1 MiB and more.
+    Linux 6 on ext4 took 4 GB/s in pieces of up to 512 KiB and 0.6 GB/s in pieces of 1 MiB and more. Without the thread
+    the disk would have most of a large file still to write when the caller syncs it.
     """
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, "wb")
         self.error: OSError | None = None
         """What the operating system said first. torch makes errors of its own of it, which do not have the reason."""
+        self._flusher = ThreadPoolExecutor(max_workers=1)
+        self._flush: Future[None] | None = None
+        self._num_unflushed = 0
 
     def write(self, data: Any) -> int:
         """Write all of `data`."""
@@ -34,11 +39,39 @@ class PiecewiseFile(io.FileIO):
         done = 0
         try:
             while done < len(view):
-                done += super().write(view[done : done + _WRITE_BYTES])
+                count = super().write(view[done : done + _WRITE_BYTES])
+                done += count
+                self._num_unflushed += count
+                if self._num_unflushed >= _FLUSH_BYTES and (self._flush is None or self._flush.done()):
+                    self._wait_for_flush()
+                    self._flush = self._flusher.submit(os.fsync, self.fileno())
+                    self._num_unflushed = 0
         except OSError as error:
             self.error = self.error or error
             raise
         return done
+
+    def close(self) -> None:
+        """Close the file; what it holds may not be on the disk yet.
+
+        Raises:
+            OSError: when the disk could not take what was written before.
+        """
+        if self.closed:
+            return
+        try:
+            self._wait_for_flush()
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        finally:
+            self._flusher.shutdown()
+            super().close()
+
+    def _wait_for_flush(self) -> None:
+        flush, self._flush = self._flush, None
+        if flush is not None:
+            flush.result()
 
 
 def as_bytes(tensor: torch.Tensor) -> memoryview:

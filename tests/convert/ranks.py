@@ -10,6 +10,7 @@ REFERENCES.pt holds a `Reference` for each model folder; JOBS.json is a list of 
     gradients     folder in the model's format whose tensors are the gradients of the documents' loss, or null
     checkpoint    iteration folder to load the weights from instead of the model folder, or absent
     tolerance     largest difference of logits, or absent
+    writer        "megatron" for Megatron-Core's own way of writing, which starts a process per rank; else the trainer's
 
 Ranks are forked after the imports, which so happen once.
 """
@@ -38,6 +39,7 @@ from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import build_chunks, initialize_model_parallel, transformer_config
 from megatron_sft.model.layout import ParallelLayout
+from megatron_sft.model.sharded_save import ShardedSave
 from megatron_sft.train.loss import token_losses
 from tests.convert.reference import Reference
 
@@ -89,7 +91,7 @@ def run_rank(rank: int, num_ranks: int, port: int) -> None:
                 load(expected, geometry, job["gradients"])
                 compare_gradients(model, expected[0], reference, geometry)
             if job["save"]:
-                write(chunks, job["metadata"], Path(job["model"]), Path(job["save"]))
+                write(chunks, job["metadata"], Path(job["model"]), Path(job["save"]), job.get("writer"))
 
 
 def load(chunks: list[Any], geometry: ModelGeometry, folder: str) -> None:
@@ -160,13 +162,16 @@ def forward(model: Any, reference: Reference) -> torch.Tensor:
     return result
 
 
-def write(chunks: list[Any], metadata: dict[str, Any], model_dir: Path, save: Path) -> None:
+def write(chunks: list[Any], metadata: dict[str, Any], model_dir: Path, save: Path, writer: str | None = None) -> None:
     partial = save / "iter_0000010.incomplete"
     if torch.distributed.get_rank() == 0:
         checkpoint_dir.incomplete_dir(save, 10)
     torch.distributed.barrier()
-    strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
-    dist_checkpointing.save(sharded_state(chunks, metadata), str(partial), strategy)
+    if writer == "megatron":
+        strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
+        dist_checkpointing.save(sharded_state(chunks, metadata), str(partial), strategy)
+    else:
+        ShardedSave(sharded_state(chunks, metadata), partial).finish()
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
         collected = save / "collected"

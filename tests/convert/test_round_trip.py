@@ -107,9 +107,9 @@ def test_every_family(layout: tuple[int, int, int], models: dict[str, Model], tm
 
 @pytest.mark.slow
 def test_every_way_of_storing(models: dict[str, Model], tmp_path: Path) -> None:
-    """And tp 2 x pp 2 without interleaving."""
+    """And tp 2 x pp 2 without interleaving, written by Megatron-Core itself."""
     jobs = [
-        job_of(model, tmp_path / f"{name}-{way}", metadata=metadata)
+        job_of(model, tmp_path / f"{name}-{way}", metadata=metadata, writer="megatron")
         for name, model in models.items()
         for way, metadata in STORAGE.items()
         if name.startswith("qwen3") or way == "stacked"

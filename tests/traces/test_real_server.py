@@ -1,5 +1,6 @@
 """A real teacher behind `vllm serve`, with failures in between and the server killed and started again."""
 
+import json
 import os
 import threading
 import time
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from megatron_sft.data import build_shards
 from megatron_sft.data.chat import last_boxed
 from megatron_sft.traces.__main__ import main
 from tests.traces.conftest import read_traces, write_rows
@@ -65,6 +67,20 @@ def test_faults_and_a_restart_lose_nothing(smollm2: Path, tmp_path: Path) -> Non
     answers = {query["id"]: query["answer"] for query in queries}
     num_right = sum(last_boxed(row["response"]) == answers[row["query_id"]] for row in rows)
     print(f"{len(rows)} samples, {num_right} right, {len(proxy.faults)} faults in {proxy.num_requests} requests")
+    config = build_shards.BuildShardsConfig(
+        inputs=(str(output / "traces-*.jsonl"),),
+        output=tmp_path / "shards",
+        tokenizer=smollm2,
+        max_length=1024,
+        verify="math",
+        select="random-correct",
+    )
+    build_shards.main(config)
+    kept = json.loads((tmp_path / "shards" / "manifest.json").read_text())["num_samples"]
+    right = {row["query_id"] for row in rows if last_boxed(row["response"]) == answers[row["query_id"]]}
+    print(f"{kept} of {len(queries)} queries have a sample in the shards")
+    # Some right answers are not kept: a box in a trace without an end, say.
+    assert 0 < kept <= len(right)
     # One in three is: a teacher that guesses numbers would get one in twenty.
     assert num_right >= len(rows) // 8
 
