@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     "megatron_sft.planning": 3,
     "megatron_sft.traces": 3,
     "megatron_sft.dataset_recipes": 3,
+    "megatron_sft.studies": 3,
     "megatron_sft.workbench": 4,
 }
 # What the evaluator may share with the rest: messages, options, engine, chat template and verifiers.
