@@ -32,7 +32,7 @@ def published_curve(
 
     Args:
         study: says how many items the benchmark has.
-        table: of the study's `reference`, with rows of the arm from step 0 on.
+        table: of the study's `reference`, with rows of the arm, and of it or its base model at step 0.
         arm: one of the study's.
         column: a benchmark.
         seed: of the draws.
@@ -44,7 +44,7 @@ def published_curve(
     benchmark = benchmark_of(study, column)
     if benchmark.unit != "per cent":
         raise ConfigError(f"{column}: {benchmark.unit}: only scores in per cent have a known standard error")
-    scores = usable(table.trajectory(arm, column))
+    scores = usable(table.trajectory(arm, column, model=study.conditions(arm).model))
     if 0 not in scores or len(scores) < 2:
         raise ConfigError(
             f"{table.title}: {arm}: {column}: a curve needs step 0 and a further one, found {list(scores)}"

@@ -69,9 +69,10 @@ class ReferenceTable:
             for column, text in zip(self.column_names, row.cells.split(), strict=True)
         }
 
-    def trajectory(self, arm: str, column: str) -> dict[int, Cell]:
-        """The cells of an arm in one column, by step."""
-        return {row.step: self.row_cells(row)[column] for row in self.rows if row.arm == arm}
+    def trajectory(self, arm: str, column: str, *, model: str | None = None) -> dict[int, Cell]:
+        """The cells of an arm in one column, by step; with `model`, step 0 may be that base model's row."""
+        rows = [row for row in self.rows if row.arm == arm or (row.model is not None and row.model == model)]
+        return {row.step: self.row_cells(row)[column] for row in rows}
 
     def used_tags(self) -> list[str]:
         """Every source that the table names."""

@@ -1,6 +1,5 @@
 import math
 import time
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from megatron_sft.studies.analysis.curve import (
     from_items,
     from_means,
     resample_counts,
-    tails,
 )
 
 SCORES = np.array([[0.0, 1.0, 0.5, 1.0], [1.0, 1.0, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0]])
@@ -113,6 +111,23 @@ def test_average_of_benchmarks_has_the_errors_of_independent_ones() -> None:
     assert both.means == pytest.approx([2.0, 4.5])
     assert both.stderr == pytest.approx([0.25, 0.25], rel=0.03)
     assert both.contrasts.stderr == pytest.approx([0.25 * math.sqrt(2)], rel=0.03)
+    assert both.num_items is None
+
+
+def test_band_of_an_average_with_a_small_benchmark_holds_what_it_says() -> None:
+    generator = np.random.default_rng(0)
+    num_held = 0
+    for seed in range(300):
+        curves = [
+            from_items((0, 10, 20, 40), generator.binomial(1, chances, (4, num)).astype(float), 2 * seed + odd)
+            for odd, (num, chances) in enumerate(((300, 0.5), (15, 0.5)))
+        ]
+        curve = average(curves)
+        assert curve.num_items is not None and 15 < curve.num_items < 40
+        low, high = curve.contrasts.band()
+        num_held += bool(np.all((low <= 0) & (high >= 0)))
+    # 95 %, less three standard errors of 300 studies.
+    assert num_held / 300 > 0.95 - 0.038
 
 
 @pytest.mark.parametrize("steps", [(10, 20), (0, 0), (0, 20, 10), (0,)])
@@ -125,13 +140,6 @@ def test_steps_without_common_items_are_refused() -> None:
     scores = np.array([[0.0, 1.0, np.nan, np.nan], [np.nan, np.nan, 0.0, 1.0]])
     with pytest.raises(ValueError, match="share at least two items"):
         from_items((0, 10), scores, seed=0)
-
-
-def test_percentiles_of_few_items_are_moved_out() -> None:
-    assert tails(0.95, None) == pytest.approx([0.025, 0.975])
-    # 29 degrees of freedom: Student's quantile 2.0452, times sqrt(30 / 29).
-    assert tails(0.95, 30) == pytest.approx([NormalDist().cdf(-2.0801), NormalDist().cdf(2.0801)], abs=1e-5)
-    assert tails(0.95, 10_000) == pytest.approx([0.025, 0.975], abs=1e-4)
 
 
 def test_a_benchmark_of_500_items_is_quick() -> None:

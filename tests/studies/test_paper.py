@@ -94,6 +94,16 @@ def test_runs_are_those_of_the_matrix(study: Study) -> None:
 
 
 @needs_notes
+def test_teachers_are_those_of_the_data_sets(study: Study) -> None:
+    responses = {cells[0]: cells[3] for cells in rows_of(section("1.1"))}
+    words = {"Qwen3-32B": ("Qwen3-32B", "the same responses"), "DeepSeek-R1": ("verified R1",), "people": ("human",)}
+    teachers = {(study.conditions(arm).data_set, study.conditions(arm).teacher) for arm in study.arms}
+    assert len(teachers) == 6, "each data set has one teacher"
+    for data_set, teacher in teachers - {("Math-CoT-2.5k", "Qwen3-32B")}:
+        assert any(word in responses[data_set] for word in words[teacher]), data_set
+
+
+@needs_notes
 def test_table_1(study: Study) -> None:
     assert_rows(study.reference["table1"], [row[1:] for row in rows_of(section("4.1"))])
     assert [row.arm for row in study.reference["table1"].rows] == ["14b-math-cot", "14b-repeated", "14b-fresh"]

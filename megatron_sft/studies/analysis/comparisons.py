@@ -17,6 +17,7 @@ from megatron_sft.studies.analysis.curve import (
     item_contrasts,
     resample_counts,
 )
+from megatron_sft.studies.analysis.few_items import effective_items, widened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +105,8 @@ def compare_arms(
 def compare_curves(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
     """Return first minus second at the steps after base that both have, the two being independent (no common items)."""
     steps, a, b = _common(first, second)
-    return _from_draws(
-        steps, first.means[a] - second.means[b], first.draws[:, a] - second.draws[:, b], confidence=confidence
-    )
+    means, draws = first.means[a] - second.means[b], first.draws[:, a] - second.draws[:, b]
+    return _from_draws(steps, means, draws, _worth(first, second), confidence)
 
 
 def compare_changes(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
@@ -114,7 +114,7 @@ def compare_changes(first: Curve, second: Curve, *, confidence: float = CONFIDEN
     steps, a, b = _common(first, second)
     means = (first.means[a] - first.means[0]) - (second.means[b] - second.means[0])
     draws = (first.draws[:, a] - first.draws[:, :1]) - (second.draws[:, b] - second.draws[:, :1])
-    return _from_draws(steps, means, draws, confidence=confidence)
+    return _from_draws(steps, means, draws, _worth(first, second), confidence)
 
 
 def asymmetry(reasoning: Curve, harm: Curve, *, confidence: float = CONFIDENCE) -> Asymmetry:
@@ -122,7 +122,9 @@ def asymmetry(reasoning: Curve, harm: Curve, *, confidence: float = CONFIDENCE) 
     steps, a, b = _common(reasoning, harm)
     means = np.concatenate([reasoning.means[a] - reasoning.means[0], harm.means[b] - harm.means[0]])
     draws = np.hstack([reasoning.draws[:, a] - reasoning.draws[:, :1], harm.draws[:, b] - harm.draws[:, :1]])
-    both = _from_draws([*steps, *steps], means, draws, confidence=confidence)
+    # The band must be wide enough for the figure with fewer items.
+    worth = min((n for n in (reasoning.num_items, harm.num_items) if n is not None), default=None)
+    both = _from_draws([*steps, *steps], means, draws, worth, confidence)
     halves = [
         Differences(
             steps=tuple(steps),
@@ -136,12 +138,18 @@ def asymmetry(reasoning: Curve, harm: Curve, *, confidence: float = CONFIDENCE) 
     return Asymmetry(gain=halves[0], harm=halves[1])
 
 
-def _from_draws(steps: Sequence[int], means: Values, draws: Values, *, confidence: float) -> Differences:
+def _from_draws(
+    steps: Sequence[int], means: Values, draws: Values, num_items: float | None, confidence: float
+) -> Differences:
     stderr = np.std(draws, axis=0, ddof=1)
     offsets = np.abs(draws - means)
     t_values = np.divide(offsets, stderr, out=np.zeros_like(offsets), where=stderr > 0)
-    half = np.quantile(t_values.max(axis=1), confidence) * stderr
+    half = widened(float(np.quantile(t_values.max(axis=1), confidence)), num_items) * stderr
     return Differences(steps=tuple(steps), estimate=means, stderr=stderr, lower=means - half, upper=means + half)
+
+
+def _worth(first: Curve, second: Curve) -> float | None:
+    return effective_items((float(curve.contrasts.stderr[0]) ** 2, curve.num_items) for curve in (first, second))
 
 
 def _common(first: Curve, second: Curve) -> tuple[list[int], list[int], list[int]]:

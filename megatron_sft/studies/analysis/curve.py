@@ -18,6 +18,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from megatron_sft.studies.analysis.few_items import effective_items, tails, widened
+
 Values: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -41,6 +43,8 @@ class Contrasts:
     """[B, C] the differences in the resamples."""
     max_t: Values
     """[B] largest |difference in the resample - estimate| / standard error over the contrasts."""
+    num_items: float | None
+    """Where the standard error is the same in all draws: see `few_items`."""
 
     def critical(self, confidence: float = CONFIDENCE) -> float:
         """Half width, in standard errors, of the band that holds all contrasts at once.
@@ -48,7 +52,7 @@ class Contrasts:
         At least that of one contrast: where no item differs at any step, no resample differs either.
         """
         one = NormalDist().inv_cdf((1 + confidence) / 2)
-        return max(one, float(np.quantile(self.max_t, confidence)))
+        return widened(max(one, float(np.quantile(self.max_t, confidence))), self.num_items)
 
     def band(self, confidence: float = CONFIDENCE) -> tuple[Values, Values]:
         """Lower and upper ends [C] of the simultaneous band."""
@@ -70,8 +74,8 @@ class Curve:
     """[B, S] the means in the resamples."""
     contrasts: Contrasts
     """See the module."""
-    num_items: int | None
-    """None where curves of several benchmarks were averaged, or the means come from elsewhere."""
+    num_items: float | None
+    """For averages as many as are worth the same, see `few_items`; None where the draws' distribution was given."""
 
     def band(self, confidence: float = CONFIDENCE) -> tuple[Values, Values]:
         """Lower and upper ends [S] of each mean's own percentile interval."""
@@ -82,24 +86,6 @@ class Curve:
     def changes(self) -> Values:
         """[S - 1] each step minus base."""
         return self.contrasts.estimate[: len(self.steps) - 1]
-
-
-def tails(confidence: float, num_items: int | None) -> list[float]:
-    """Return the two quantiles of the draws that a percentile interval takes.
-
-    With few items percentiles are too narrow: the draws' variance lacks n / (n - 1), and they follow the normal where
-    Student's distribution is called for. The quantiles are moved out to make up for both (Hesterberg, "What Teachers
-    Should Know About the Bootstrap", The American Statistician 2015, section 5.3). None: the draws have no such fault.
-    """
-    tail = (1 - confidence) / 2
-    if num_items is None:
-        return [tail, 1 - tail]
-    normal = NormalDist()
-    z, free = -normal.inv_cdf(tail), num_items - 1
-    # Student's quantile by its expansion in 1 / degrees of freedom: 2.045 for 29.
-    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
-    moved = normal.cdf(-math.sqrt(num_items / free) * t)
-    return [moved, 1 - moved]
 
 
 def contrast_indices(num_steps: int) -> tuple[Indices, Indices]:
@@ -233,15 +219,19 @@ def average(curves: Sequence[Curve]) -> Curve:
     at = [[curve.steps.index(step) for step in steps] for curve in curves]
     means = np.mean([curve.means[rows] for curve, rows in zip(curves, at, strict=True)], axis=0)
     draws = np.mean([curve.draws[:, rows] for curve, rows in zip(curves, at, strict=True)], axis=0)
-    return from_draws(steps, means, draws)
+    worth = effective_items((float(curve.contrasts.stderr[-1]) ** 2, curve.num_items) for curve in curves)
+    return from_draws(steps, means, draws, num_items=worth)
 
 
-def from_draws(steps: Sequence[int], means: Values, draws: Values) -> Curve:
-    """Return the curve of any statistic [S] with its bootstrap draws [B, S]; standard errors are theirs."""
+def from_draws(steps: Sequence[int], means: Values, draws: Values, *, num_items: float | None) -> Curve:
+    """Return the curve of any statistic [S] with its bootstrap draws [B, S]; standard errors are theirs.
+
+    `num_items`: how many were drawn; None for draws from a known distribution.
+    """
     _check(steps, means[:, None].repeat(2, axis=1))
     later, earlier = contrast_indices(len(means))
     spread = np.std(draws[:, later] - draws[:, earlier], axis=0, ddof=1)
-    return _assemble(steps, means, np.std(draws, axis=0, ddof=1), draws, spread, None)
+    return _assemble(steps, means, np.std(draws, axis=0, ddof=1), draws, spread, num_items)
 
 
 def _assemble(
@@ -250,7 +240,7 @@ def _assemble(
     stderr: Values,
     draws: Values,
     contrast_stderr: Values,
-    num_items: int | None,
+    num_items: float | None,
 ) -> Curve:
     """A curve whose contrasts' standard errors are the same in all draws."""
     later, earlier = contrast_indices(len(means))
@@ -261,7 +251,13 @@ def _assemble(
     offsets = np.abs(differences - estimate)
     max_t = np.where(contrast_stderr > 0, offsets / errors, 0.0).max(axis=1)
     contrasts = Contrasts(
-        later=later, earlier=earlier, estimate=estimate, stderr=errors, draws=differences, max_t=max_t
+        later=later,
+        earlier=earlier,
+        estimate=estimate,
+        stderr=errors,
+        draws=differences,
+        max_t=max_t,
+        num_items=num_items,
     )
     return Curve(
         steps=tuple(int(step) for step in steps),
@@ -280,7 +276,15 @@ def _item_contrasts(counts: Values, filled: Values, have: npt.NDArray[np.bool_],
         raise ValueError("from_items: every step must share at least two items with base and with the last step")
     differences = np.where(common, filled[later] - filled[earlier], np.nan)
     estimate, stderr, draws, max_t = item_contrasts(differences, counts, span)
-    return Contrasts(later=later, earlier=earlier, estimate=estimate, stderr=stderr, draws=draws, max_t=max_t)
+    return Contrasts(
+        later=later,
+        earlier=earlier,
+        estimate=estimate,
+        stderr=stderr,
+        draws=draws,
+        max_t=max_t,
+        num_items=None,
+    )
 
 
 def _sums(counts: Values, filled: Values, have: npt.NDArray[np.bool_]) -> tuple[Values, Values]:

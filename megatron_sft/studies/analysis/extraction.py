@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_sft.studies.analysis.curve import CONFIDENCE, NUM_DRAWS, Values, resample_counts
+from megatron_sft.studies.analysis.few_items import tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def gain_parts(
     counts = np.vstack([np.ones(num_items), resample_counts(num_items, seed, num_draws)])
     score, share = counts @ right.T / num_items, counts @ found.T / num_items
     form, accuracy = _parts(score, share)
-    tail = [(1 - confidence) / 2, (1 + confidence) / 2]
+    tail = tails(confidence, num_items)
     gain = score[:, 1:] - score[:, :1]
     with np.errstate(invalid="ignore"):
         among = score[0] / share[0]

@@ -122,7 +122,7 @@ def lengths_of(
     # A resample of a step that was cut nearly to the half can have no median: it is then at least the limit.
     values = np.where(np.isnan(values), limit, values)
     return Lengths(
-        curve=from_draws(steps, values[0], values[1:]),
+        curve=from_draws(steps, values[0], values[1:], num_items=num_items),
         statistic="median" if use_median else "restricted mean",
         limit=limit,
         share_cut=share_cut,

@@ -11,7 +11,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from megatron_sft.studies.analysis.curve import CONFIDENCE, Curve, Values, tails
+from megatron_sft.studies.analysis.curve import CONFIDENCE, Curve, Values
+from megatron_sft.studies.analysis.few_items import tails, widened
 
 POWER = 0.8
 
@@ -167,8 +168,7 @@ def _possibly_lowest(curve: Curve, confidence: float) -> tuple[int, ...]:
     offsets = after[:, :, None] - after[:, None, :] - estimate
     stderr = np.std(offsets, axis=0)
     t_values = np.divide(offsets, stderr, out=np.zeros_like(offsets), where=stderr > 0)
-    # As far out as the intervals of single figures, for the same reason.
-    critical = np.quantile(t_values.max(axis=(1, 2)), 1 - 2 * tails(confidence, curve.num_items)[0])
+    critical = widened(float(np.quantile(t_values.max(axis=(1, 2)), confidence)), curve.num_items)
     is_above_another = (estimate > critical * stderr).any(axis=1)
     return tuple(step for step, above in zip(curve.steps[1:], is_above_another, strict=True) if not above)
 

@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "loader": "opening millions of samples and building rows from them",
     "limits": "what this machine can do at most: copying, parsing, hashing, writing",
     "study": "whether a study's analysis finds what was planted in synthetic ones",
+    "published": "what that analysis says of the numbers that the paper published",
     "packing": "samples into rows of equal length",
     "verification": "checks of mathematical answers",
 }
