@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     "megatron_sft.planning": 3,
     "megatron_sft.traces": 3,
     "megatron_sft.dataset_recipes": 3,
+    "megatron_sft.studies": 3,
     "megatron_sft.workbench": 4,
 }
 # What the evaluator may share with the rest: messages, options, engine, chat template and verifiers.
@@ -144,7 +145,7 @@ def test_no_module_bears_the_name_of_another() -> None:
 
 
 def test_base_install_does_not_need_torch() -> None:
-    packages = ("megatron_sft.data.", "megatron_sft.planning.")
+    packages = ("megatron_sft.data.", "megatron_sft.planning.", "megatron_sft.studies.analysis.")
     allowed = [name for name in modules("megatron_sft") if name.startswith(packages)]
     program = """
 import importlib, sys

@@ -1,19 +1,18 @@
 """Recipes of data sets: YAML files, read into dataclasses with file and line in every error."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Literal
 
 import yaml
 
 from megatron_sft.data.build_shards import FilterConfig
 from megatron_sft.errors import ConfigError
-from megatron_sft.recipes.values import nearest, read_option
-from megatron_sft.recipes.yaml_nodes import Entry, mapping_entries, place_of, read_document, text_of
+from megatron_sft.recipes.specs import read_spec
+from megatron_sft.recipes.values import nearest
+from megatron_sft.recipes.yaml_nodes import read_document
 
 PACKAGED = Path(__file__).resolve().parents[1] / "recipes" / "data"
-SpecT = TypeVar("SpecT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +186,7 @@ def read(path: Path, *, shown_as: str) -> Recipe:
     document = read_document(path, shown_as=shown_as)
     if not isinstance(document, yaml.MappingNode):
         raise ConfigError(f"{shown_as}: expected lines of the form `name: value`")
-    recipe = _spec(Recipe, document, shown_as, given={"name": path.stem})
+    recipe = read_spec(Recipe, document, shown_as, what="a recipe", given={"name": path.stem})
     _check(recipe, shown_as)
     return recipe
 
@@ -211,57 +210,3 @@ def _check(recipe: Recipe, shown_as: str) -> None:
     for name in recipe.sources:
         if name not in named:
             raise ConfigError(f"{shown_as}: the source {name} is not used; remove it")
-
-
-def _spec(kind: type[SpecT], node: yaml.Node, shown_as: str, *, given: dict[str, Any] | None = None) -> SpecT:
-    """Return a mapping as a dataclass whose fields may be dataclasses again."""
-    place = place_of(node, shown_as=shown_as)
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{place}: {text_of(node)[:60]}: expected lines of the form `name: value`")
-    hints = get_type_hints(kind)
-    fields = {item.name: item for item in dataclasses.fields(kind) if item.name not in (given or {})}  # type: ignore[arg-type]
-    known = {name: hints[name] for name in fields}
-    values = dict(given or {})
-    for name, entry in mapping_entries(node, shown_as=shown_as).items():
-        values[name] = _value(name, entry, known, shown_as)
-    needed = [
-        name
-        for name, item in fields.items()
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING and name not in values
-    ]
-    if needed:
-        raise ConfigError(f"{place}: {needed[0]} is missing here; known are {', '.join(known)}")
-    return kind(**values)
-
-
-def _value(name: str, entry: Entry, known: dict[str, Any], shown_as: str) -> Any:
-    nested = next((kind for kind in (known.get(name), *get_args(known.get(name))) if _is_spec(kind)), None)
-    if name == "sources":
-        return {key: _spec(SourceSpec, value, shown_as) for key, value in _pairs(entry, shown_as)}
-    if name in ("columns", "examples"):
-        texts = {}
-        for key, value in _pairs(entry, shown_as):
-            texts[key] = read_option(key, Entry(node=value, place=place_of(value, shown_as=shown_as)), {key: str})
-        return texts
-    if nested is not None:
-        return _spec(nested, entry.node, shown_as)
-    if name not in known:
-        remedy = nearest(name, known) or f"; known are {', '.join(known)}"
-        raise ConfigError(f"{entry.place}: {name}: {entry.text}: a recipe has no key {name} here{remedy}")
-    return read_option(name, entry, known)
-
-
-def _is_spec(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def _pairs(entry: Entry, shown_as: str) -> list[tuple[str, yaml.Node]]:
-    """Return names as they stand, which `mapping_entries` would change, with their values."""
-    if not isinstance(entry.node, yaml.MappingNode):
-        raise ConfigError(f"{entry.place}: {entry.text}: expected lines of the form `name: value`")
-    pairs: list[tuple[str, yaml.Node]] = []
-    for key, value in entry.node.value:
-        if not isinstance(key, yaml.ScalarNode) or key.value in [name for name, _ in pairs]:
-            raise ConfigError(f"{place_of(key, shown_as=shown_as)}: {text_of(key)}: expected a name, each once")
-        pairs.append((key.value, value))
-    return pairs

@@ -1,4 +1,5 @@
-"""`tools/bench`: what the data layer costs, beside its peers and beside what the machine can do at most.
+"""`tools/bench`: what the data layer costs, beside its peers and beside what the machine can do at most; and how often
+the analysis of a study is right.
 
 Each subcommand is a module of this package with its own options, imported only when it is asked for: they need
 different optional packages.
@@ -12,6 +13,8 @@ SUBCOMMANDS = {
     "data": "JSON lines to shards: tools/build_shards beside the other ways to do it",
     "loader": "opening millions of samples and building rows from them",
     "limits": "what this machine can do at most: copying, parsing, hashing, writing",
+    "study": "whether a study's analysis finds what was planted in synthetic ones",
+    "published": "what that analysis says of the numbers that the paper published",
     "packing": "samples into rows of equal length",
     "verification": "checks of mathematical answers",
 }

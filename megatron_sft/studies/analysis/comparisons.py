@@ -1,0 +1,160 @@
+"""Differences between arms, between groups of benchmarks, and between what was gained and what was lost.
+
+All bands hold for every step at once (max-t, as in `curve`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from megatron_sft.studies.analysis.curve import (
+    CONFIDENCE,
+    NUM_DRAWS,
+    Curve,
+    Values,
+    item_contrasts,
+    resample_counts,
+)
+from megatron_sft.studies.analysis.few_items import effective_items, widened
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """A difference at each of some steps [S]."""
+
+    steps: tuple[int, ...]
+    estimate: Values
+    """[S]"""
+    stderr: Values
+    """[S]"""
+    lower: Values
+    """[S] simultaneous band."""
+    upper: Values
+    """[S]"""
+
+    @property
+    def above(self) -> tuple[int, ...]:
+        """Steps at which the difference is resolved to be above 0."""
+        return tuple(step for step, low in zip(self.steps, self.lower, strict=True) if low > 0)
+
+    @property
+    def below(self) -> tuple[int, ...]:
+        """Steps at which the difference is resolved to be below 0."""
+        return tuple(step for step, high in zip(self.steps, self.upper, strict=True) if high < 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asymmetry:
+    """What was gained in reasoning beside what was lost in safety, both as changes from base."""
+
+    gain: Differences
+    """Rise of the reasoning score."""
+    harm: Differences
+    """Rise of the harm, such as the attack success rate."""
+
+    @property
+    def verdict(self) -> str:
+        """At the last step: `reasoning up, safety down`, or the same with `down`, `not resolved` and so on."""
+        texts = []
+        for name, found, sign in (("reasoning", self.gain, 1), ("safety", self.harm, -1)):
+            last = found.steps[-1]
+            rises, falls = (last in found.above, last in found.below)[::sign]
+            texts.append(f"{name} {'up' if rises else 'down' if falls else 'not resolved'}")
+        return ", ".join(texts)
+
+
+def compare_arms(
+    steps: Sequence[int],
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    seed: int,
+    *,
+    num_draws: int = NUM_DRAWS,
+    span: float = 1.0,
+    confidence: float = CONFIDENCE,
+) -> Differences:
+    """Return first minus second at equal steps, item by item.
+
+    Args:
+        steps: [S], any; a base model that both share has no place among them.
+        first: [S, I] per-item scores, nan where an item is missing; such items do not count at that step.
+        second: [S, I], the same items.
+        seed: of the resamples.
+        num_draws: B.
+        span: see `curve.from_items`.
+        confidence: that all S intervals hold the truth.
+
+    Raises:
+        ValueError: for shapes that differ, or steps with less than two items in common.
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    if differences.ndim != 2 or len(steps) != len(differences):
+        raise ValueError(f"compare_arms: {len(steps)} steps, but differences {differences.shape} of [steps, items]")
+    if (~np.isnan(differences)).sum(axis=1).min() < 2:
+        raise ValueError("compare_arms: every step needs at least two items that both arms have")
+    counts = resample_counts(differences.shape[1], seed, num_draws)
+    estimate, stderr, _, max_t = item_contrasts(differences, counts, span)
+    half = np.quantile(max_t, confidence) * stderr
+    return Differences(
+        steps=tuple(steps), estimate=estimate, stderr=stderr, lower=estimate - half, upper=estimate + half
+    )
+
+
+def compare_curves(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
+    """Return first minus second at the steps after base that both have, the two being independent (no common items)."""
+    steps, a, b = _common(first, second)
+    means, draws = first.means[a] - second.means[b], first.draws[:, a] - second.draws[:, b]
+    return _from_draws(steps, means, draws, _worth(first, second), confidence)
+
+
+def compare_changes(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
+    """Return the first curve's change from base minus the second's: out-of-domain against in-domain, say."""
+    steps, a, b = _common(first, second)
+    means = (first.means[a] - first.means[0]) - (second.means[b] - second.means[0])
+    draws = (first.draws[:, a] - first.draws[:, :1]) - (second.draws[:, b] - second.draws[:, :1])
+    return _from_draws(steps, means, draws, _worth(first, second), confidence)
+
+
+def asymmetry(reasoning: Curve, harm: Curve, *, confidence: float = CONFIDENCE) -> Asymmetry:
+    """Return the changes from base of a reasoning score and of harm (higher is worse); one band holds both."""
+    steps, a, b = _common(reasoning, harm)
+    means = np.concatenate([reasoning.means[a] - reasoning.means[0], harm.means[b] - harm.means[0]])
+    draws = np.hstack([reasoning.draws[:, a] - reasoning.draws[:, :1], harm.draws[:, b] - harm.draws[:, :1]])
+    # The band must be wide enough for the figure with fewer items.
+    worth = min((n for n in (reasoning.num_items, harm.num_items) if n is not None), default=None)
+    both = _from_draws([*steps, *steps], means, draws, worth, confidence)
+    halves = [
+        Differences(
+            steps=tuple(steps),
+            estimate=both.estimate[part],
+            stderr=both.stderr[part],
+            lower=both.lower[part],
+            upper=both.upper[part],
+        )
+        for part in (slice(0, len(steps)), slice(len(steps), None))
+    ]
+    return Asymmetry(gain=halves[0], harm=halves[1])
+
+
+def _from_draws(
+    steps: Sequence[int], means: Values, draws: Values, num_items: float | None, confidence: float
+) -> Differences:
+    stderr = np.std(draws, axis=0, ddof=1)
+    offsets = np.abs(draws - means)
+    t_values = np.divide(offsets, stderr, out=np.zeros_like(offsets), where=stderr > 0)
+    half = widened(float(np.quantile(t_values.max(axis=1), confidence)), num_items) * stderr
+    return Differences(steps=tuple(steps), estimate=means, stderr=stderr, lower=means - half, upper=means + half)
+
+
+def _worth(first: Curve, second: Curve) -> float | None:
+    return effective_items((float(curve.contrasts.stderr[0]) ** 2, curve.num_items) for curve in (first, second))
+
+
+def _common(first: Curve, second: Curve) -> tuple[list[int], list[int], list[int]]:
+    """Steps after base that both have, and their places in each."""
+    steps = [step for step in first.steps[1:] if step in second.steps]
+    if not steps or len(first.draws) != len(second.draws):
+        raise ValueError("two curves need a step after base in common, and the same number of draws")
+    return steps, [first.steps.index(step) for step in steps], [second.steps.index(step) for step in steps]
