@@ -90,11 +90,11 @@ def export(
         known = aside.submit(is_known_to_transformers, source.geometry)
         partial.mkdir(parents=True)
         digests = write_tensors(partial, plan, _progress(one_ahead(source.read_all()), "writing", len(plan)))
+        # transformers takes another module's place when it is imported: nothing may use it before that is over.
+        known.result()
         source.write_assets(partial, digests)
         sync_tree(partial)
         say("opening the export and comparing what is on the disk with what was read from the checkpoint")
-        # transformers takes another module's place when it is imported: nothing may use it before that is over.
-        known.result()
         verify_export(partial, source.geometry, plan, digests)
         num_bytes = sum(info.num_bytes for info in plan)
         if trial.is_wanted(try_it, num_bytes) and is_known_to_transformers(source.geometry):
