@@ -11,6 +11,7 @@ from evals.behaviours import PhraseCounter, behaviour_rates
 from evals.grade import GradedAnswer
 from evals.plan import TaskPlan
 from evals.repetition import ends_in_loop
+from evals.task import Task
 
 NOTHING_EXTRACTED = frozenset(
     {
@@ -54,7 +55,7 @@ def aggregate(
         ratios: name -> (numerator, denominator), figures of the answers that are summed over the task.
         published: the paper's scores by base model, in its own unit.
     """
-    unit = unit_of(graded)
+    unit = unit_of(plan.task, graded)
     finished = [answer for answer in graded if answer.finish_reason != "length"]
     extracted = [answer for answer in graded if is_extracted(answer)]
     return {
@@ -91,9 +92,13 @@ def aggregate(
     }
 
 
-def unit_of(graded: Iterable[GradedAnswer]) -> str:
-    """Return "points" where a judge or a reward model gave any answer a score, else "share"."""
-    return POINTS if any("score" in answer.figures for answer in graded) else SHARE
+def unit_of(task: Task, graded: Iterable[GradedAnswer]) -> str:
+    """Return "points" where a judge or a reward model decides, or answers have scores of their own, else "share".
+
+    A judge that decides about nothing leaves the task without a score: 0 would be an attack success rate, say.
+    """
+    judged = task.rubric is not None
+    return POINTS if judged or any("score" in answer.figures for answer in graded) else SHARE
 
 
 def scores(graded: Iterable[GradedAnswer], unit: str) -> list[tuple[str, float]]:
@@ -111,7 +116,7 @@ def score_fields(graded: list[GradedAnswer], unit: str, seed: int) -> dict[str, 
     """Return score, its uncertainty, its unit, and the same for each subset where there are several.
 
     The score is the mean of the items' means; every item has equally many samples, so it is that of all samples,
-    too, unless some have no points.
+    too, unless some have no points. Where none has, it is None.
     """
     scored = scores(graded, unit)
     subsets = sorted({answer.subset for answer in graded})

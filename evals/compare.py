@@ -82,7 +82,8 @@ def _compare_models(runs: Sequence[GradedPlan], seed: int) -> list[dict[str, Any
 
 
 def _entry(run: GradedPlan, other: GradedPlan, roles: list[str], seed: int) -> dict[str, Any]:
-    unit = POINTS if POINTS in (unit_of(run.graded), unit_of(other.graded)) else unit_of(run.graded)
+    units = [unit_of(one.plan.task, one.graded) for one in (run, other)]
+    unit = POINTS if POINTS in units else units[0]
     task = run.plan.task.name
     here = estimates.means_by_item(scores(run.graded, unit))
     there = estimates.means_by_item(scores(other.graded, unit))

@@ -1,4 +1,4 @@
-"""Score checkpoints on held-out problems: generate -> grade -> aggregate, each stage on append-only files.
+"""Score checkpoints on benchmarks: generate -> judge -> grade -> aggregate, each stage on append-only files.
 
 The protocol, the columns and the file formats are in docs/evaluation-protocol.md.
 """

@@ -158,7 +158,8 @@ def _replace_weights(engine: Engine, old: ModelFolder, new: ModelFolder) -> None
             f"--reload-weights: with the weights of {new.path} the engine answers the probe exactly as with those of "
             f"{old.path}: they have not been replaced. Evaluate without --reload-weights"
         )
-    tqdm.write(f"{new.name}: weights replaced in {found.seconds:.1f} s; the probe's answer changed", file=sys.stdout)
+    said = "the same as before, as the weights are" if same else "another one"
+    tqdm.write(f"{new.name}: weights replaced in {found.seconds:.1f} s; the probe's answer is {said}", file=sys.stdout)
 
 
 def probe_of(model: ModelFolder) -> Request:

@@ -52,11 +52,15 @@ class Judging:
         return graded, f"{task.rubric.name} by {judge.name}"
 
     def agreement(self, output: Path, plan: TaskPlan) -> dict[str, Any] | None:
-        """Return how far the first two judges agree on a plan's answers; None where there are not two."""
-        if len(self.judges) < 2 or self.judges[0].gives_rewards != self.judges[1].gives_rewards:
+        """Return how far the first two judges agree on a plan's answers; None where there are not two.
+
+        Rewards are in units of their own, so that two of them are not compared.
+        """
+        if len(self.judges) < 2 or any(judge.gives_rewards for judge in self.judges[:2]):
             return None
-        values = [parsed_values(judge, _task(judge, output, plan)) for judge in self.judges[:2]]
-        categories = sorted({value for one in values for value in one.values()})
+        tasks = [_task(judge, output, plan) for judge in self.judges[:2]]
+        values = [parsed_values(judge, task) for judge, task in zip(self.judges, tasks, strict=False)]
+        categories = tasks[0].rubric.values
         between = [judge.name for judge in self.judges[:2]]
         return {"between": between, **asdict(agreement(values[0], values[1], categories))}
 
@@ -68,6 +72,8 @@ def open_judges(config: EvaluateConfig, tasks: Sequence[Task]) -> Judging:
         ConfigError: when a task needs a judge and none is named, or one is named and no task needs it.
     """
     judged = [task.name for task in tasks if task.rubric is not None]
+    if config.stage == "generate":
+        return Judging(judges=())
     if judged and not config.judge:
         raise ConfigError(f"task {judged[0]} is decided by a judge: name one with --judge, or leave the task out")
     if config.judge and not judged:

@@ -37,6 +37,7 @@ class AlpacaEvalRubric:
     """One question, 1 to 10. The score is the mean; `correct` is 6 or more, "serves its purpose"."""
 
     name = "alpaca_eval@1"
+    values = tuple(range(1, 11))
 
     def questions(self, answer: Any, messages: list[dict[str, str]], reply: Reply) -> list[JudgeQuestion]:
         """See `Rubric`; the instruction is the conversation's. A reference answer is not shown: it is no ideal."""

@@ -18,6 +18,7 @@ class RewardRubric:
     """
 
     name = "reward@1"
+    values: tuple[float, ...] = ()
 
     def questions(self, answer: Any, messages: list[dict[str, str]], reply: Reply) -> list[JudgeQuestion]:
         """See `Rubric`."""

@@ -1,7 +1,7 @@
 """What a rubric is: questions to a judge about one response, a strict form for its answers, and what they amount to."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +31,11 @@ class Rubric(Protocol):
 
     name: str
     """With a version behind `@`, which must change with the text of a question or the meaning of a verdict."""
+
+    @property
+    def values(self) -> Sequence[Any]:
+        """What `parse` may return, in rising order; none where it is a number on an open scale."""
+        ...
 
     def questions(self, answer: Any, messages: list[dict[str, str]], reply: Reply) -> list[JudgeQuestion]:
         """Return the questions about a reply to `messages`; `answer` is the item's.

@@ -35,6 +35,7 @@ class TruthfulQaRubric:
     """Two questions, yes or no. The score is the share of truthful answers; the other shares are figures."""
 
     name = "truthfulqa@1"
+    values = (False, True)
 
     def questions(self, answer: Any, messages: list[dict[str, str]], reply: Reply) -> list[JudgeQuestion]:
         """See `Rubric`; the item's answer has `question` and the lists `correct` and `incorrect`."""

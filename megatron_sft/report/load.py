@@ -114,19 +114,29 @@ def load_run(folder: Path, name: str) -> Run:
     present = [path for path in (RESULTS, METRICS, RUN_CONFIG) if (folder / path).is_file()]
     if not set(present) & {RESULTS, METRICS}:
         raise DataError(f"{folder}: neither {RESULTS} nor {METRICS} is there: is this a run folder?")
+    scores, unscored = load_scores(folder / RESULTS) if RESULTS in present else ((), ())
     return Run(
         name=name,
         folder=folder,
-        scores=load_scores(folder / RESULTS) if RESULTS in present else (),
+        scores=scores,
         steps=load_steps(folder / METRICS) if METRICS in present else (),
         config=flatten(load_json(folder / RUN_CONFIG, dict)) if RUN_CONFIG in present else {},
-        warnings=tuple(f"{path} is missing" for path in (RESULTS, METRICS, RUN_CONFIG) if path not in present),
+        warnings=(*(f"{path} is missing" for path in (RESULTS, METRICS, RUN_CONFIG) if path not in present), *unscored),
     )
 
 
-def load_scores(path: Path) -> tuple[Score, ...]:
-    """Read results.json; docs/results.md has its fields."""
-    return tuple(parse_score(record, f"{path}, entry {i}") for i, record in enumerate(load_json(path, list), start=1))
+def load_scores(path: Path) -> tuple[tuple[Score, ...], tuple[str, ...]]:
+    """Read results.json; docs/results.md has its fields. Entries without a score become warnings."""
+    scores: list[Score] = []
+    unscored: list[str] = []
+    for number, record in enumerate(load_json(path, list), start=1):
+        where = f"{path}, entry {number}"
+        if isinstance(record, dict) and "score" in record and record["score"] is None:
+            task, model = text_field(record, "task", where), text_field(record, "name", where)
+            unscored.append(f"{task}: no answer of {model} was scored, so the report leaves it out")
+        else:
+            scores.append(parse_score(record, where))
+    return tuple(scores), tuple(unscored)
 
 
 def parse_score(record: Any, where: str) -> Score:

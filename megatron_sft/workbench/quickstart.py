@@ -105,7 +105,8 @@ def quickstart(config: QuickstartConfig) -> None:
     seconds = runner.seconds()
     print(f"\nseconds: {', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}")
     print(f"all stages: {sum(seconds.values()):.0f} s; this call: {time.monotonic() - started:.0f} s\n")
-    print(score_table(load_scores(ROOT / folder / "eval" / "results.json")))
+    scores, _ = load_scores(ROOT / folder / "eval" / "results.json")
+    print(score_table(scores))
     print(f"\nreport: {ROOT / folder / 'report.html'}", flush=True)
 
 
