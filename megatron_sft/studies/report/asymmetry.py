@@ -42,7 +42,7 @@ def _panel(findings: Findings, found: Sequence[ArmAsymmetry], pair: tuple[str, s
     reasoning, harm = (words.column_title(findings.study, column) for column in pair)
     ends = "; ".join(f"{a.arm}: {a.asymmetry.verdict}" for a in found)
     return Panel(
-        title=words.shortened(f"{harm} against {reasoning}", 52),
+        title=f"{harm} against {reasoning}",
         alt=words.one_line(f"Change of {harm} against change of {reasoning}: {ends}"),
         rows=((PANEL_HEIGHT, partial(_draw, found=found, numbers=numbers, reasoning=reasoning, harm=harm)),),
     )

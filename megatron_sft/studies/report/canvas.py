@@ -14,6 +14,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from megatron_sft.drawing import DOTS_PER_INCH, FAINT_INK, STYLE, png_of, svg_of
+from megatron_sft.studies.report import words
 from megatron_sft.studies.report.palette import PAPER, series_colour, series_glyph, series_marker, themed
 
 PANEL_WIDTH = 3.7
@@ -113,7 +114,10 @@ def _draw(panel: Panel, figure: FigureBase, height: float) -> None:
             axes.set_xlabel("")
         top -= inches + 0.12
     assert first is not None
-    first.set_title(panel.title)
+    box = first.get_position()
+    # Titles begin at the edge, where axes with long labels begin far from it.
+    room = int((72 * PANEL_WIDTH - 8 - 4.8 * len(panel.note)) / 6.4)
+    first.set_title(words.shortened(panel.title, room), x=(0.02 - box.x0) / box.width)
     first.set_title(panel.note, loc="right", fontsize=8, fontweight="normal", color=FAINT_INK)
 
 

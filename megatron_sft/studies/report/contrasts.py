@@ -17,12 +17,13 @@ from megatron_sft.studies.study import ComparisonSpec
 PANEL_HEIGHT = 1.6
 ROW_HEIGHT = 0.2
 LEAST_SPAN = 10.0
+PUBLISHED = " (published)"
 
 
 def pair_of(difference: ArmDifference) -> str:
     """What is taken from what."""
-    pair = f"{difference.first} {words.MINUS} {difference.second}"
-    return words.one_line(pair if difference.origin == "measured" else f"{pair} (published)")
+    pair = words.one_line(f"{difference.first} {words.MINUS} {difference.second}")
+    return pair if difference.origin == "measured" else f"{pair}{PUBLISHED}"
 
 
 def difference_drawing(findings: Findings, comparison: ComparisonSpec, *, key: str) -> Drawing | None:
@@ -39,7 +40,7 @@ def difference_drawing(findings: Findings, comparison: ComparisonSpec, *, key: s
         title=f"{words.one_line(comparison.name)}: differences",
         caption=_caption(findings, found, is_curve=bool(curves)),
         legend=tuple(
-            LegendEntry(name=pair, number=numbers[pair], is_dashed=pair.endswith("(published)")) for pair in pairs
+            LegendEntry(name=pair, number=numbers[pair], is_dashed=pair.endswith(PUBLISHED)) for pair in pairs
         ),
         panels=draw(findings, curves or found, numbers),
     )
@@ -76,7 +77,7 @@ def _curve_panels(findings: Findings, found: Sequence[ArmDifference], numbers: d
         ends = "; ".join(f"{pair_of(d)} {_at_end(d)}" for d in here)
         panels.append(
             Panel(
-                title=words.shortened(title, 30),
+                title=title,
                 note=f"{here[0].what}, {here[0].unit}" + (", lower is better" if here[0].better == "lower" else ""),
                 alt=words.one_line(f"Differences on {title} over steps; at the last one {ends}"),
                 rows=((PANEL_HEIGHT, partial(_draw_curves, found=here, numbers=numbers)),),
@@ -105,11 +106,11 @@ def _point_panels(findings: Findings, found: Sequence[ArmDifference], numbers: d
     for pair in dict.fromkeys(pair_of(d) for d in found):
         for unit in dict.fromkeys(d.unit for d in found if pair_of(d) == pair):
             here = [d for d in found if pair_of(d) == pair and d.unit == unit]
-            titles = [words.shortened(words.column_title(findings.study, d.benchmark), 20) for d in here]
+            titles = [words.shortened(words.column_title(findings.study, d.benchmark), 21) for d in here]
             ends = "; ".join(f"{title} {_at_end(d)}" for title, d in zip(titles, here, strict=True))
             panels.append(
                 Panel(
-                    title=words.shortened(pair, 44),
+                    title=pair,
                     note="" if unit == "per cent" else unit,
                     alt=words.one_line(f"Differences {pair} at the last step: {ends}"),
                     rows=(
@@ -126,7 +127,7 @@ def _point_panels(findings: Findings, found: Sequence[ArmDifference], numbers: d
 def _draw_points(axes: Axes, found: Sequence[ArmDifference], titles: Sequence[str], number: int) -> None:
     box = axes.get_position()
     # Names of benchmarks need more room than numbers do.
-    axes.set_position((0.36, box.y0, 0.61, box.height))
+    axes.set_position((0.4, box.y0, 0.57, box.height))
     axes.axvline(0, color=FAINT_INK, linewidth=0.9)
     for row, d in enumerate(found):
         end, colour = d.differences, series_colour(number)
@@ -134,7 +135,7 @@ def _draw_points(axes: Axes, found: Sequence[ArmDifference], titles: Sequence[st
         is_resolved = end.steps[-1] in (*end.above, *end.below)
         face = colour if is_resolved else PAPER
         axes.plot([end.estimate[-1]], [row], marker=series_marker(number), color=colour, markerfacecolor=face)
-    axes.set_yticks(range(len(found)), titles)
+    axes.set_yticks(range(len(found)), titles, fontsize=8)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -35,7 +35,7 @@ def form_drawing(findings: Findings, arm: str, *, key: str) -> Drawing | None:
     shown = [t for t in findings.trajectories if t.arm == arm and has_form(t)]
     if not shown:
         return None
-    columns = words.columns_of(findings, shown)
+    columns = words.ordered(findings.study, (t.benchmark for t in shown))
     shown.sort(key=lambda t: columns.index(t.benchmark))
     return Drawing(
         key=key,
@@ -55,7 +55,7 @@ def _panel(findings: Findings, trajectory: Trajectory) -> Panel:
     title = words.column_title(findings.study, trajectory.benchmark)
     last = [words.signed(100 * part[-1]) for part in (parts.gain, parts.form, parts.accuracy)]
     return Panel(
-        title=words.shortened(title, 30),
+        title=title,
         alt=words.one_line(f"{title}: at the last step {last[0]}, of which form {last[1]} and accuracy {last[2]}"),
         rows=((PANEL_HEIGHT, partial(_draw, trajectory=trajectory)),),
     )

@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from megatron_sft.files import write_bytes, write_text
-from megatron_sft.studies.findings import ClaimFinding, Findings
+from megatron_sft.studies.findings import ClaimFinding, Evidence, Findings
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.canvas import Drawing
 from megatron_sft.studies.report.palette import css_variables
@@ -25,7 +25,7 @@ CLAIM_TONES: dict[str, Tone] = {
     "not resolved": "open",
     "not tested": "open",
 }
-OUTCOME_SIGNS = {"holds": "✓", "fails": "✗", "open": "?", "no data": words.NONE}
+OUTCOME_SIGNS = {"fails": "✗", "holds": "✓", "open": "?", "no data": words.NONE}
 
 
 def write(findings: Findings, folder: Path) -> list[Path]:
@@ -58,6 +58,7 @@ def render(findings: Findings, sections: Sequence[Section]) -> str:
         claims=sorted_claims(findings.claims),
         claim_tones=CLAIM_TONES,
         outcome_signs=OUTCOME_SIGNS,
+        evidence_of=evidence_of,
         counts=verdict_counts(findings.claims),
         warnings=findings.warnings,
         sections=sections,
@@ -76,9 +77,22 @@ def render(findings: Findings, sections: Sequence[Section]) -> str:
 
 
 def sorted_claims(claims: Sequence[ClaimFinding]) -> list[ClaimFinding]:
-    """What was decided first, what could not be afterwards; in each the study's order."""
-    order = list(CLAIM_TONES)
-    return sorted(claims, key=lambda claim: order.index(claim.verdict) >= order.index("not resolved"))
+    """What was decided first, then what could not be, then what was not tested; in each the study's order."""
+    undecided = ("not resolved", "not tested")
+    return sorted(claims, key=lambda c: undecided.index(c.verdict) + 1 if c.verdict in undecided else 0)
+
+
+def evidence_of(claim: ClaimFinding) -> tuple[list[Evidence], list[Evidence], str]:
+    """What speaks against a claim, then what speaks for it; the rest; and how much of what the rest is."""
+    outcomes = list(OUTCOME_SIGNS)
+    in_order = sorted(claim.evidence, key=lambda evidence: outcomes.index(evidence.outcome))
+    decided = [evidence for evidence in in_order if evidence.outcome in ("fails", "holds")]
+    rest = in_order[len(decided) :]
+    num_open = sum(evidence.outcome == "open" for evidence in rest)
+    parts = [f"{num_open} not resolved"] if num_open else []
+    if len(rest) > num_open:
+        parts.append(f"{len(rest) - num_open} without figures")
+    return decided, rest, ", ".join(parts)
 
 
 def verdict_counts(claims: Sequence[ClaimFinding]) -> list[tuple[str, int]]:

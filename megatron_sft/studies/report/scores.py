@@ -24,15 +24,20 @@ class Row:
 def score_table(findings: Findings, comparison: ComparisonSpec) -> Table | None:
     """Scores of the base models and of the arms at the last step, ours beside the published ones; None without any."""
     rows = rows_of(findings, comparison)
-    columns = [
-        column
+    known = {
+        (row, column)
+        for row in rows
         for column in score_columns(findings, comparison)
-        if any(has_value(findings, comparison, row, column) for row in rows)
-    ]
+        if has_value(findings, comparison, row, column)
+    }
+    columns = words.ordered(findings.study, (column for row, column in known if row.step))
     if not columns:
         return None
+    shown = [row for row in rows if any((row, column) in known for column in columns)]
+    missing = ", ".join(row.name for row in rows if row not in shown)
     return Table(
-        caption=f"{words.one_line(comparison.name)}: scores of base and last step",
+        caption=f"{words.one_line(comparison.name)}: scores of base and last step"
+        + (f"; no figures of {missing}" if missing else ""),
         columns=(
             Column(title="arm", is_text=True),
             *(Column(title=words.column_title(findings.study, column)) for column in columns),
@@ -42,7 +47,7 @@ def score_table(findings: Findings, comparison: ComparisonSpec) -> Table | None:
                 Cell(text=row.name, small=(row.note,), sort=index),
                 *(_cell(findings, comparison, row, column) for column in columns),
             )
-            for index, row in enumerate(rows)
+            for index, row in enumerate(shown)
         ),
     )
 
@@ -63,16 +68,11 @@ def rows_of(findings: Findings, comparison: ComparisonSpec) -> list[Row]:
 
 
 def score_columns(findings: Findings, comparison: ComparisonSpec) -> list[str]:
-    """Columns of the comparison, averages last within their group."""
-    found = [t for t in findings.trajectories if t.arm in comparison.arms]
-    columns = words.columns_of(findings, found)
-    for table in findings.study.reference.values():
-        columns += [c for c in table.column_names if c not in columns and "/" not in c]
-    order = [*findings.study.benchmarks]
-    if not found:
-        columns.sort(key=lambda column: order.index(column) if column in order else len(order))
+    """Columns and averages of which the arms have a curve, and those of published tables."""
+    columns = [t.benchmark for t in findings.trajectories if t.arm in comparison.arms]
+    columns += [name for table in findings.study.reference.values() for name in table.column_names if "/" not in name]
     wanted = comparison.benchmarks
-    return [c for c in columns if not wanted or c.split("/")[0] in wanted]
+    return [c for c in words.ordered(findings.study, columns) if not wanted or c.split("/")[0] in wanted]
 
 
 def has_value(findings: Findings, comparison: ComparisonSpec, row: Row, column: str) -> bool:
@@ -139,16 +139,26 @@ def _lines(trajectory: Trajectory, place: int, digits: int) -> list[str]:
     low, high = trajectory.curve.band()
     lines = [words.interval(low[place], high[place], digits)]
     shape = trajectory.shape
+    if place == 0:
+        return lines
     if place == len(trajectory.curve.steps) - 1 and shape is not None:
         change, lower, upper = final_change(trajectory, shape)
-        lines.append(f"{words.signed(change, digits)} {words.signed_interval(lower, upper, digits)}")
-    return lines
+    else:
+        change, (lower, upper) = float(trajectory.curve.changes[place - 1]), change_band(trajectory, place)
+    return [*lines, f"{words.signed(change, digits)} {words.signed_interval(lower, upper, digits)}"]
+
+
+def change_band(trajectory: Trajectory, place: int) -> tuple[float, float]:
+    """Simultaneous band of a step's change from base."""
+    low, high = trajectory.curve.contrasts.band()
+    return float(low[place - 1]), float(high[place - 1])
 
 
 def resolved_tone(trajectory: Trajectory, place: int) -> Tone:
     """Better or worse than base where the simultaneous band says so."""
-    if place == 0 or trajectory.shape is None:
+    if place == 0:
         return ""
-    if trajectory.shape.lower[place - 1] > 0:
-        return "up"
-    return "down" if trajectory.shape.upper[place - 1] < 0 else ""
+    low, high = change_band(trajectory, place)
+    if low <= 0 <= high:
+        return ""
+    return "up" if (low > 0) == (trajectory.better == "higher") else "down"

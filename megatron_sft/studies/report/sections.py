@@ -66,8 +66,9 @@ def verdict_section(findings: Findings) -> Section:
     return Section(
         title="Verdicts",
         anchor="verdicts",
-        text="Each curve is judged with all of its steps together, so that at most "
-        f"{words.share(1 - findings.confidence, 0)} of curves get a false verdict. Changes below {words.number(findings.margin)} points do not matter.",
+        text="Each curve is judged with all of its steps together: at most "
+        f"{words.share(1 - findings.confidence, 0)} of curves get a verdict that is false. Changes of less than "
+        f"{words.number(findings.margin)} points do not matter.",
         parts=tuple(parts),
     )
 

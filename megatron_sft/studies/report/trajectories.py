@@ -28,7 +28,7 @@ Series = tuple[int, Trajectory]
 def trajectory_drawing(findings: Findings, arms: Sequence[str], *, key: str, title: str) -> Drawing | None:
     """Draw the curves of some arms, a panel for each benchmark and average; None where there is no curve."""
     curves = [t for t in findings.trajectories if t.arm in arms and len(t.curve.steps) >= MIN_STEPS]
-    columns = words.columns_of(findings, curves)
+    columns = words.ordered(findings.study, (t.benchmark for t in curves))
     if not columns:
         return None
     panels = [
@@ -89,7 +89,7 @@ def score_panel(findings: Findings, column: str, series: Sequence[Series]) -> Pa
         for _, t in series
     )
     return Panel(
-        title=words.shortened(title, 30),
+        title=title,
         note=note,
         alt=words.one_line(f"{title} over steps, {note}: {ends}"),
         rows=tuple(rows),

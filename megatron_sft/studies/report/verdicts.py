@@ -28,7 +28,7 @@ SIGNS: dict[Verdict, str] = {
 
 
 def final_change(trajectory: Trajectory, shape: Shape) -> tuple[float, float, float]:
-    """Change of the last step from base as the score went, and its interval; shapes are turned where lower is better."""
+    """Change of the last step from base with its interval, as the score went: a shape is turned if lower is better."""
     low, high = shape.final_interval
     if trajectory.better == "lower":
         return -shape.final_gain, -high, -low
@@ -45,7 +45,7 @@ def verdict_matrix(findings: Findings, origin: Origin) -> Table | None:
     judged = [t for t in findings.trajectories if t.origin == origin and t.shape is not None]
     if not judged:
         return None
-    columns = words.columns_of(findings, judged)
+    columns = words.ordered(findings.study, (t.benchmark for t in judged))
     by_place = {(t.arm, t.benchmark): t for t in judged}
     arms = [arm for arm in findings.study.arms if any(t.arm == arm for t in judged)]
     first_of = {column: next(t for t in judged if t.benchmark == column) for column in columns}
@@ -127,7 +127,7 @@ def curve_table(findings: Findings, origin: Origin) -> Table | None:
     judged = [t for t in findings.trajectories if t.origin == origin and t.shape is not None]
     if not judged:
         return None
-    columns = words.columns_of(findings, judged)
+    columns = words.ordered(findings.study, (t.benchmark for t in judged))
     arms = list(findings.study.arms)
     judged.sort(key=lambda t: (arms.index(t.arm), columns.index(t.benchmark)))
     return Table(

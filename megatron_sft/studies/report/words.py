@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterable
 
-from megatron_sft.studies.findings import Findings, Trajectory
 from megatron_sft.studies.study import Study
 
 MINUS = "\N{MINUS SIGN}"
@@ -74,18 +73,17 @@ def column_title(study: Study, column: str) -> str:
     return f"{title}: {figure}" if figure else title
 
 
-def columns_of(findings: Findings, trajectories: Iterable[Trajectory]) -> list[str]:
-    """Columns in the order of the groups, within one in the study's, its average last."""
-    order = list(findings.study.benchmarks)
-    found = {t.benchmark: t for t in trajectories}
+def ordered(study: Study, columns: Iterable[str]) -> list[str]:
+    """Columns by group, within one in the study's order, further figures behind their benchmark, the average last."""
+    benchmarks = list(study.benchmarks)
 
     def place(column: str) -> tuple[int, bool, int, str]:
+        if column in GROUPS:
+            return GROUPS.index(column), True, 0, column
         benchmark = column.split("/")[0]
-        group = found[column].group
-        place = order.index(benchmark) if benchmark in order else len(order)
-        return GROUPS.index(group) if group in GROUPS else len(GROUPS), found[column].is_average, place, column
+        return GROUPS.index(study.benchmarks[benchmark].group), False, benchmarks.index(benchmark), column
 
-    return sorted(found, key=place)
+    return sorted(set(columns), key=place)
 
 
 def slug(text: str) -> str:
