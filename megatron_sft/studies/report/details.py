@@ -7,7 +7,7 @@ import numpy as np
 
 from megatron_sft.studies.findings import Findings
 from megatron_sft.studies.report import words
-from megatron_sft.studies.report.contrasts import pair_of
+from megatron_sft.studies.report.contrasts import PUBLISHED, pair_of
 from megatron_sft.studies.report.form import scale_of
 from megatron_sft.studies.report.table import Cell, Column, Table, Tone, figure, label
 from megatron_sft.studies.study import CONDITIONS, ComparisonSpec
@@ -26,7 +26,7 @@ def difference_table(findings: Findings, comparison: ComparisonSpec) -> Table | 
         tone: Tone = "open" if low <= 0 <= high else "up" if is_better else "down"
         rows.append(
             (
-                label(pair_of(d)),
+                label(pair_of(d).removesuffix(PUBLISHED), *([d.origin] if d.origin == "published" else [])),
                 label(words.column_title(findings.study, d.benchmark)),
                 label(d.what, "same items" if d.paired else "independent"),
                 figure(words.step(end.steps[-1]), end.steps[-1]),

@@ -1,6 +1,8 @@
 """Findings made by hand: curves of planted shapes, so that what the page must show is known."""
 
 from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from megatron_sft.studies.findings import (
     Trajectory,
 )
 from megatron_sft.studies.reference import ReferenceRow, ReferenceTable
+from megatron_sft.studies.report.page import write
 from megatron_sft.studies.study import ArmSpec, Axes, BenchmarkSpec, ComparisonSpec, Conditions, Study
 
 STEPS = (0, 10, 20, 40, 80, 160, 320, 640)
@@ -300,3 +303,81 @@ def make_findings() -> Callable[..., Findings]:
 def findings(make_findings: Callable[..., Findings]) -> Findings:
     """A small study."""
     return make_findings()
+
+
+class Markup(HTMLParser):
+    """What a page has: its tables by caption, its identifiers, links and headings; tags must close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.scopes: list[str | None] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.tags: list[str] = []
+        self._open: list[str] = []
+        self._caption = ""
+        self._rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.links += [found["href"] or ""] if tag == "a" else []
+        if tag == "th":
+            self.scopes.append(found.get("scope"))
+        if tag == "table":
+            self._caption, self._rows = "", []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append("")
+        elif tag in ("small", "br") and self._cell:
+            self._rows[-1][-1] += " | "
+        if tag not in ("meta", "br", "link", "img"):
+            self._open.append(tag)
+            self.texts.setdefault(tag, []).append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+        if tag == "table":
+            self.tables[self._caption.strip()] = self._rows
+
+    def handle_data(self, data: str) -> None:
+        for tag in {*self._open}:
+            self.texts[tag][-1] += data
+        if "caption" in self._open:
+            self._caption += data
+        elif self._cell:
+            self._rows[-1][-1] += data
+
+    @property
+    def _cell(self) -> bool:
+        return "td" in self._open or "th" in self._open
+
+    def table(self, start: str) -> list[list[str]]:
+        """The only table whose caption begins so."""
+        (rows,) = [rows for caption, rows in self.tables.items() if caption.startswith(start)]
+        return rows
+
+
+@pytest.fixture(scope="session")
+def parse() -> Callable[[str], Markup]:
+    """Parse a page."""
+    return Markup
+
+
+@pytest.fixture(scope="session")
+def report(findings: Findings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the small study's report."""
+    folder = tmp_path_factory.mktemp("report")
+    write(findings, folder)
+    return folder
