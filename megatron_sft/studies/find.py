@@ -1,14 +1,18 @@
 """What a study found: from the folder of a run, beside the published numbers; or from these alone."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from megatron_sft.studies.analysis.curve import CONFIDENCE, NUM_DRAWS
 from megatron_sft.studies.compared import arm_differences
 from megatron_sft.studies.findings import Findings, StageTime
 from megatron_sft.studies.judge_claims import claim_findings
 from megatron_sft.studies.material import Material, Published
+from megatron_sft.studies.measured import Measured
+from megatron_sft.studies.measurements import read_measurements
 from megatron_sft.studies.power_rows import assumed_rows, power_rows
 from megatron_sft.studies.study import Study
+from megatron_sft.studies.times import stage_times
 from megatron_sft.studies.trajectories import asymmetries
 
 MARGIN = 5.0
@@ -32,6 +36,29 @@ def find_published(study: Study, *, margin: float = MARGIN, seed: int = 0, corre
         "draws": str(NUM_DRAWS),
     }
     return _findings(study, [published], margin, (), provenance, ())
+
+
+def find(study: Study, run_folder: Path, *, margin: float = MARGIN, seed: int = 0) -> Findings:
+    """Return what a run found, beside the published numbers where the study has some.
+
+    Arms, steps and benchmarks that are not there yet are warnings.
+
+    Args:
+        study: whose run it is.
+        run_folder: OUTPUT of tools/run_study.
+        margin: what is smaller does not matter, in points of a hundred.
+        seed: of the resamples.
+
+    Raises:
+        DataError: for files of another form, and for answers that do not add up to their results.
+    """
+    measurements = read_measurements(study, run_folder)
+    measured = Measured(study, margin, seed, measurements)
+    times, unfinished = stage_times(run_folder)
+    materials = [measured, *([Published(study, margin, seed)] if study.reference else [])]
+    provenance = {"figures": "measured", **measurements.provenance, "seed": str(seed), "draws": str(NUM_DRAWS)}
+    warnings = [*unfinished, *measurements.warnings, *measured.warnings]
+    return _findings(study, materials, margin, times, provenance, warnings)
 
 
 def _findings(

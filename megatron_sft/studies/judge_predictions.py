@@ -198,7 +198,7 @@ def _differences(
     for benchmark in benchmarks:
         pairs = (material.last_steps if at == "last step" else material.equal_steps)(first, second, benchmark)
         judge = None
-        if pairs and material.difference(first, second, benchmark, pairs, of) is not None:
+        if material.can_compare(first, second, benchmark, pairs, of):
             judge = _difference_judge(first, second, benchmark, pairs, sign, of, material)
         label = f"{first} minus {second}, {title_of(material.study, benchmark)}"
         remark = "no lengths" if of == "length" else material.remark([first, second], benchmark)

@@ -41,6 +41,10 @@ class Material(ABC):
     ) -> Differences | None:
         """Return first minus second on a column or group; None where the figures do not allow it."""
 
+    def can_compare(self, first: str, second: str, column: str, pairs: Pairs, of: Of) -> bool:
+        """Whether `difference` has something to say."""
+        return bool(pairs) and self.difference(first, second, column, pairs, of) is not None
+
     def remark(self, arms: Sequence[str], column: str) -> str:
         """Say why there are no figures of arms on a column or group."""
         return "no figures"

@@ -22,18 +22,29 @@ def power_rows(material: Material) -> Iterator[PowerRow]:
         found = [one for (_, name), one in material.trajectories.items() if name == column and one.shape is not None]
         if not found:
             continue
-        names = group_members(material.study, column) if column in GROUPS else [column]
-        members = [material.study.benchmark_of(name) for name in names]
+        num_items, num_samples = _size(material, column)
         detectable = statistics.median(one.shape.detectable for one in found if one.shape is not None)
         arms = "1 arm" if len(found) == 1 else f"median of {len(found)} arms"
         basis = "standard errors measured" if material.is_paired else "independent errors of the published numbers"
         yield PowerRow(
             benchmark=column,
-            num_items=sum(benchmark.num_items for benchmark in members),
-            num_samples=members[0].num_samples if len(members) == 1 else 0,
+            num_items=num_items,
+            num_samples=num_samples,
             detectable=float(detectable),
             basis=f"{basis}, {arms}",
         )
+
+
+def _size(material: Material, column: str) -> tuple[int, int]:
+    """Items, and answers to each one (0: several benchmarks): as measured, else as the study has them."""
+    if column in GROUPS:
+        return sum(_size(material, name)[0] for name in group_members(material.study, column)), 0
+    points = [point for (_, name), one in material.trajectories.items() if name == column for point in one.points]
+    if points:
+        most = max(points, key=lambda point: point.num_items)
+        return most.num_items, most.num_samples // most.num_items
+    benchmark = material.study.benchmark_of(column)
+    return benchmark.num_items, benchmark.num_samples
 
 
 def assumed_rows(study: Study) -> Iterator[PowerRow]:

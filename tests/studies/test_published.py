@@ -80,7 +80,5 @@ def test_arms_have_the_columns_that_can_be_trusted(study: Study) -> None:
 
 def test_tables_are_joined_with_the_base_model_of_another_one(study: Study) -> None:
     cells = published_cells(study, "1.7b-math-nocot", "math500")
-    assert {step: cell.value for step, cell in cells.items()} == {
-        **{0: 58.9, 10: 55.2, 40: 58.9, 80: 58.1},
-        **{160: 58.0, 320: 60.7, 480: 61.3, 640: 59.5},
-    }
+    assert list(cells) == [0, 10, 40, 80, 160, 320, 480, 640]
+    assert [cell.value for cell in cells.values()] == [58.9, 55.2, 58.9, 58.1, 58.0, 60.7, 61.3, 59.5]
