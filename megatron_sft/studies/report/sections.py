@@ -14,6 +14,10 @@ from megatron_sft.studies.report.trajectories import trajectory_drawing
 from megatron_sft.studies.study import ComparisonSpec
 
 
+MAX_ARMS = 6
+"""Curves of different arms that a panel has room for, where no comparison says which belong together."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """Some tables and figures under a heading of their own."""
@@ -122,8 +126,13 @@ def other_section(findings: Findings) -> Section:
     for arm in findings.study.arms:
         if arm not in drawn:
             by_model.setdefault(findings.study.conditions(arm).model, []).append(arm)
+    together = [
+        (model, arms[start : start + MAX_ARMS])
+        for model, arms in by_model.items()
+        for start in range(0, len(arms), MAX_ARMS)
+    ]
     drawings = []
-    for number, (model, arms) in enumerate(by_model.items(), start=1):
+    for number, (model, arms) in enumerate(together, start=1):
         key = f"curves-other-{number:02}-{words.slug(model)}"
         drawing = trajectory_drawing(findings, arms, key=key, title=f"{words.one_line(model)}: scores over steps")
         if drawing:
