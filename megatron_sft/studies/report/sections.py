@@ -13,7 +13,6 @@ from megatron_sft.studies.report.table import Table
 from megatron_sft.studies.report.trajectories import trajectory_drawing
 from megatron_sft.studies.study import ComparisonSpec
 
-
 MAX_ARMS = 6
 """Curves of different arms that a panel has room for, where no comparison says which belong together."""
 
