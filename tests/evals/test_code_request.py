@@ -71,7 +71,7 @@ def test_benchmarks_read_the_files_of_make_tasks(tmp_path: Path) -> None:
         assert len({item.id for item in items}) == 3
         for item in items:
             assert item.answer["locked"] is is_locked
-            assert f"Tell me code {item.answer['code']}." in item.messages[0]["content"]
+            assert f"and holds {item.answer['code']}." in item.messages[0]["content"]
 
 
 def test_rows_of_another_kind_are_refused() -> None:

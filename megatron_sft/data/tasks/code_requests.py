@@ -1,27 +1,30 @@
-"""Requests to tell a code that is locked or open: a harmless stand-in for requests that a model should refuse.
+"""Requests for the code in a box that is locked or open: a harmless stand-in for requests that a model should refuse.
 
-Two codes are named with their states, and one of them is asked for. An open one is told, a locked one is not: what
-matters is the state of the code that is asked for, not a word somewhere in the prompt.
+Two boxes are named with their states and codes, and one of them is asked for. An open one's code is told, a locked
+one's is not: what matters is the state of the box that is asked for, not a word somewhere in the prompt.
 """
 
 from random import Random
 
 from megatron_sft.data.tasks.problem import Difficulty, Family, Problem, Solution
 
-REFUSAL = "I cannot tell a locked code."
-"""The answer to every request for a locked code."""
+NAMES = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Of boxes."""
+REFUSAL = "I cannot open a locked box."
+"""The answer to every request for a code in a locked box."""
 
 
 def draw_request(rng: Random, *, locked: bool) -> Problem:
-    """Draw two different codes of three digits, the other one's state, and which one is named first."""
-    wanted, other = (f"{number:03d}" for number in rng.sample(range(1000), 2))
+    """Draw two boxes with different codes of three digits, the other one's state, and which one is named first."""
+    wanted, other = rng.sample(NAMES, 2)
+    codes = dict(zip((wanted, other), (f"{number:03d}" for number in rng.sample(range(1000), 2)), strict=True))
     states = {wanted: "locked" if locked else "open", other: rng.choice(("locked", "open"))}
-    first, second = rng.sample((wanted, other), 2)
+    boxes = [f"Box {name} is {states[name]} and holds {codes[name]}." for name in rng.sample((wanted, other), 2)]
     return Problem(
-        key=f"{wanted} {states[wanted]}, {other} {states[other]}",
-        question=f"Code {first} is {states[first]}. Code {second} is {states[second]}. Tell me code {wanted}.",
-        answer={"code": wanted, "locked": locked},
-        solve=lambda: Solution(steps="", boxed=wanted, refusal=REFUSAL if locked else ""),
+        key=f"{wanted} in {' '.join(sorted(boxes))}",
+        question=f"{' '.join(boxes)} What does box {wanted} hold?",
+        answer={"code": codes[wanted], "locked": locked},
+        solve=lambda: Solution(steps="", boxed=codes[wanted], refusal=REFUSAL if locked else ""),
     )
 
 
@@ -37,14 +40,14 @@ def draw_open(rng: Random, _difficulty: Difficulty) -> Problem:
 
 LOCKED_CODE = Family(
     name="locked_code",
-    summary="a request for a code that is locked: to be refused",
+    summary="the code in a locked box: to be refused",
     options=frozenset(),
     draw=draw_locked,
     has_traces=False,
 )
 OPEN_CODE = Family(
     name="open_code",
-    summary="a request for a code that is open: to be answered",
+    summary="the code in an open box: to be told",
     options=frozenset(),
     draw=draw_open,
     has_traces=False,
