@@ -16,6 +16,7 @@ from megatron_sft.dataset_recipes.sources import Source, expand
 from megatron_sft.dataset_recipes.stages import Stage
 from megatron_sft.dataset_recipes.transform import write_candidates
 from megatron_sft.errors import DataError, UserError
+from megatron_sft.stages.programs import run_module
 
 if TYPE_CHECKING:
     from megatron_sft.dataset_recipes.plan import Plan
@@ -75,7 +76,7 @@ def generated(
     def generate_traces() -> dict[str, Any]:
         log = config.output / "logs" / f"{prefix}traces.log"
         try:
-            programs.run_module(GENERATE_TRACES, words, log)
+            run_module(GENERATE_TRACES, words, log)
         except UserError:
             failed = sum(file.stat().st_size > 0 for file in traces.glob("failures-*.jsonl"))
             if not (config.allow_failed_samples and failed):
@@ -189,7 +190,7 @@ def add_rows(
         # Where there is a choice, a response that fits is chosen.
         over_length = "reject" if select.which != "all" else recipe.shards.over_length
         words += [*programs.column_words(candidates.columns), *_common_words(config, recipe, over_length)]
-        programs.run_module(BUILD_SHARDS, words, log)
+        run_module(BUILD_SHARDS, words, log)
         return _manifest(selected)
 
     plan.stages.append(
@@ -263,7 +264,7 @@ def add_shards(plan: "Plan", config: BuildDatasetConfig, recipe: Recipe) -> None
     def run_build() -> dict[str, Any]:
         words = [str(rows), "--output", str(shards), *select_words(everything)]
         words += _common_words(config, recipe, recipe.shards.over_length)
-        programs.run_module(BUILD_SHARDS, words, config.output / "logs" / "shards.log")
+        run_module(BUILD_SHARDS, words, config.output / "logs" / "shards.log")
         counts = _manifest(shards)
         if counts["rejected_by_reason"]:
             raise DataError(f"{shards}: rows were dropped that had been kept before: {counts['rejected_by_reason']}")

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tokenizers import Tokenizer
-
 from megatron_sft import cli
+from megatron_sft.errors import UserError
 from megatron_sft.report.load import Score, load_scores
-from megatron_sft.workbench.stages import ROOT, Stage, StageRunner, command
+from megatron_sft.stages.graph import Graph, Resources, Stage, command
+from megatron_sft.stages.local import LocalRunner, stopped_by_sigterm
+from megatron_sft.stages.programs import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +98,20 @@ class QuickstartConfig:
 
 
 def quickstart(config: QuickstartConfig) -> None:
-    """Run the chain and print where the report is and what it says."""
+    """Run the chain and print where the report is and what it says.
+
+    Raises:
+        UserError: when a stage failed, with the end of its output.
+    """
     started = time.monotonic()
     sizes, folder = SIZES[config.size], config.output
-    runner = StageRunner(ROOT / folder)
-    runner.run(chain(sizes, folder, min(config.num_processes, os.cpu_count() or 1)))
-    seconds = runner.seconds()
+    graph = chain(sizes, min(config.num_processes, os.cpu_count() or 1))
+    with stopped_by_sigterm():
+        marks = LocalRunner(graph, folder).run([stage.name for stage in graph])
+    for name, mark in marks.items():
+        if mark.state == "failed":
+            raise UserError(f"{name}: {mark.why}")
+    seconds = {name: mark.seconds for name, mark in marks.items()}
     print(f"\nseconds: {', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}")
     print(f"all stages: {sum(seconds.values()):.0f} s; this call: {time.monotonic() - started:.0f} s\n")
     scores, _ = load_scores(ROOT / folder / "eval" / "results.json")
@@ -110,109 +119,119 @@ def quickstart(config: QuickstartConfig) -> None:
     print(f"\nreport: {ROOT / folder / 'report.html'}", flush=True)
 
 
-def chain(sizes: Sizes, folder: Path, num_processes: int) -> list[Stage]:
-    """Every stage in order. Paths are relative to the repository, so that the commands can be typed again."""
+def chain(sizes: Sizes, num_processes: int) -> Graph:
+    """Every stage."""
     steps = sizes.sft_save_iters
     families = [sizes.trained_task, *sizes.other_tasks]
     names: dict[str, object] = {
         **vars(sizes),
-        "run": folder,
         "families": ",".join(families),
-        "short_rows": [folder / "data" / "short" / f"{family}.train.jsonl" for family in families],
-        "num_processes": num_processes,
+        "short_rows": [f"{{output}}/data/short/{family}.train.jsonl" for family in families],
         "save_iters": ",".join(map(str, steps)),
-        "models": [folder / "hf" / step_name(step) for step in steps],
+        "models": [f"{{output}}/hf/{step_name(step)}" for step in steps],
         "evaluated": ",".join(sizes.evaluated_tasks),
+        "num_processes": num_processes,
+        "model_config": [json.dumps(model_config(sizes))],
     }
-    return [
-        *data_stages(ROOT / folder, names),
-        *training_stages(ROOT / folder, names, sizes),
-        *result_stages(ROOT / folder, names),
-    ]
+    resources = Resources(processes=num_processes)
+    return Graph([*data_stages(names), *training_stages(names, sizes, resources), *result_stages(names)])
 
 
-def data_stages(run: Path, names: dict[str, object]) -> list[Stage]:
+def data_stages(names: dict[str, object]) -> list[Stage]:
     """Problems, a vocabulary and shards."""
     make_tasks = "tools/make_tasks --num-held-out {num_held_out}"
-    short = (
-        f"{make_tasks} --tasks {{families}} --style short --num-train {{num_base_problems}} --output {{run}}/data/short"
-    )
-    trace = (
-        f"{make_tasks} --tasks {{trained_task}} --style trace --num-train {{num_traces}} --output {{run}}/data/trace"
-    )
+    short = f"{make_tasks} --tasks {{families}} --style short --num-train {{num_base_problems}}"
+    trace = f"{make_tasks} --tasks {{trained_task}} --style trace --num-train {{num_traces}}"
     make_tokenizer = """
-        tools/make_tokenizer {short_rows} {run}/data/trace/{trained_task}.train.jsonl
-            --vocab-size {vocab_size} --output {run}/tokenizer"""
-    build_shards = "tools/build_shards --tokenizer {run}/tokenizer --max-length {max_length} --verify math"
+        tools/make_tokenizer {short_rows} {output}/data/trace/{trained_task}.train.jsonl
+            --vocab-size {vocab_size} --output {output}/tokenizer"""
+    build_shards = "tools/build_shards --tokenizer {output}/tokenizer --max-length {max_length} --verify math"
+    traces = "{output}/data/trace/{trained_task}.train.jsonl"
     return [
         Stage(
             name="tasks",
+            kind="data",
             title="procedural problems: short answers of all families, traces of one, held-out ones of each",
-            commands=[command(short, **names), command(trace, **names)],
-            outputs=[run / "data"],
+            commands=(
+                command(f"{short} --output {{output}}/data/short", **names),
+                command(f"{trace} --output {{output}}/data/trace", **names),
+            ),
+            outputs=("{output}/data",),
         ),
         Stage(
             name="tokenizer",
+            kind="data",
             title="a byte-level BPE vocabulary learned from these rows",
-            commands=[command(make_tokenizer, **names)],
-            outputs=[run / "tokenizer"],
+            commands=(command(make_tokenizer, **names),),
+            outputs=("{output}/tokenizer",),
+            after=("tasks",),
         ),
         Stage(
             name="shards",
+            kind="data",
             title="tokens and loss spans on disk, every answer verified",
-            commands=[
-                command(f"{build_shards} --output {{run}}/shards/base {{short_rows}}", **names),
-                command(
-                    f"{build_shards} --output {{run}}/shards/sft {{run}}/data/trace/{{trained_task}}.train.jsonl",
-                    **names,
-                ),
-            ],
-            outputs=[run / "shards"],
+            commands=(
+                command(f"{build_shards} --output {{output}}/shards/base {{short_rows}}", **names),
+                command(f"{build_shards} --output {{output}}/shards/sft {traces}", **names),
+            ),
+            outputs=("{output}/shards",),
+            after=("tokenizer",),
         ),
     ]
 
 
-def training_stages(run: Path, names: dict[str, object], sizes: Sizes) -> list[Stage]:
+def training_stages(names: dict[str, object], sizes: Sizes, resources: Resources) -> list[Stage]:
     """The base model, the fine-tuning, and their exports."""
-    torchrun = """
-        torchrun --standalone --nproc-per-node {num_processes} megatron_sft/pretrain_sft.py --device cpu
+    make_config = """
+        tools/python -m megatron_sft.studies.model_config --config {model_config}
+            --tokenizer {output}/tokenizer --output {output}/config.json"""
+    train = """
+        {torchrun} megatron_sft/pretrain_sft.py --device cpu
             --seq-length {seq_length} --shuffle --lr {lr} --min-lr {min_lr} --lr-warmup-iters {lr_warmup_iters}
             --adam-beta2 {adam_beta2}"""
-    pre_train = f"""{torchrun}
-            --model {{run}}/config.json --tokenizer {{run}}/tokenizer --data {{run}}/shards/base --save {{run}}/base
-            --train-iters {{base_iters}} --global-batch-size {{base_batch_size}}"""
-    fine_tune = f"""{torchrun}
-            --init-from {{run}}/hf/base --data {{run}}/shards/sft --save {{run}}/train --save-iters {{save_iters}}
-            --train-iters {sizes.sft_save_iters[-1]} --global-batch-size {{sft_batch_size}}"""
-    export = "tools/convert_checkpoint to-hf --checkpoint {run}/train --iteration {save_iters} --output {run}/hf"
+    pre_train = f"""{train}
+            --model {{output}}/config.json --tokenizer {{output}}/tokenizer --data {{output}}/shards/base
+            --save {{output}}/base --train-iters {{base_iters}} --global-batch-size {{base_batch_size}}"""
+    fine_tune = f"""{train}
+            --init-from {{output}}/hf/base --data {{output}}/shards/sft --save {{output}}/train
+            --save-iters {{save_iters}} --train-iters {sizes.sft_save_iters[-1]}
+            --global-batch-size {{sft_batch_size}}"""
+    to_hf = "tools/convert_checkpoint to-hf"
+    export = f"{to_hf} --checkpoint {{output}}/train --iteration {{save_iters}} --output {{output}}/hf"
     return [
         Stage(
             name="pre-train",
+            kind="train",
             title="a base model that answers at once",
-            prepare=lambda: write_model_config(sizes, run),
-            settings=json.dumps(model_config(sizes, sizes.vocab_size)),
-            commands=[command(pre_train, **names)],
-            outputs=[run / "base"],
+            commands=(command(make_config, **names), command(pre_train, **names)),
+            outputs=("{output}/base",),
+            after=("shards",),
+            resources=resources,
         ),
         Stage(
             name="export-base",
+            kind="convert",
             title="the base model as a Hugging Face folder",
-            commands=[
-                command("tools/convert_checkpoint to-hf --checkpoint {run}/base --output {run}/hf/base", **names)
-            ],
-            outputs=[run / "hf" / "base"],
+            commands=(command(f"{to_hf} --checkpoint {{output}}/base --output {{output}}/hf/base"),),
+            outputs=("{output}/hf/base",),
+            after=("pre-train",),
         ),
         Stage(
             name="fine-tune",
+            kind="train",
             title=f"on traces of {sizes.trained_task}, from the base model",
-            commands=[command(fine_tune, **names)],
-            outputs=[run / "train"],
+            commands=(command(fine_tune, **names),),
+            outputs=("{output}/train",),
+            after=("export-base",),
+            resources=resources,
         ),
         Stage(
             name="export",
+            kind="convert",
             title=f"{len(sizes.sft_save_iters)} checkpoints as Hugging Face folders",
-            commands=[command(export, **names)],
-            outputs=[run / "hf" / step_name(step) for step in sizes.sft_save_iters],
+            commands=(command(export, **names),),
+            outputs=tuple(f"{{output}}/hf/{step_name(step)}" for step in sizes.sft_save_iters),
+            after=("fine-tune",),
         ),
     ]
 
@@ -222,37 +241,34 @@ def step_name(step: int) -> str:
     return f"iter_{step:07d}"
 
 
-def result_stages(run: Path, names: dict[str, object]) -> list[Stage]:
+def result_stages(names: dict[str, object]) -> list[Stage]:
     """Evaluation and report."""
     evaluate = """
-        tools/evaluate --base {run}/hf/base --model {models} --tasks {evaluated} --in-domain {trained_task}
-            --data {run}/data/short --max-tokens {max_length} --num-engines {num_processes}
-            --output {run}/eval"""
+        tools/evaluate --base {output}/hf/base --model {models} --tasks {evaluated} --in-domain {trained_task}
+            --data {output}/data/short --max-tokens {max_length} --num-engines {num_processes}
+            --output {output}/eval"""
     return [
         Stage(
             name="evaluate",
+            kind="evaluate",
             title="held-out problems, in domain and out of domain, with vLLM",
-            commands=[command(evaluate, **names)],
-            outputs=[run / "eval"],
+            commands=(command(evaluate, **names),),
+            outputs=("{output}/eval",),
+            after=("export",),
         ),
         Stage(
             name="report",
+            kind="report",
             title="curves and tables in one page",
-            commands=[command("tools/report {run} --output {run}/report.html", **names)],
-            outputs=[run / "report.html"],
+            commands=(command("tools/report {output} --output {output}/report.html"),),
+            outputs=("{output}/report.html",),
+            after=("evaluate",),
         ),
     ]
 
 
-def write_model_config(sizes: Sizes, folder: Path) -> None:
-    """Write the base model's config.json; its vocabulary is the tokenizer's."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    config = model_config(sizes, tokenizer.get_vocab_size(with_added_tokens=True))
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def model_config(sizes: Sizes, vocab_size: int) -> dict[str, object]:
-    """A Hugging Face configuration of a Qwen3 model of this size."""
+def model_config(sizes: Sizes) -> dict[str, object]:
+    """A Hugging Face configuration of a Qwen3 model of this size, but for the vocabulary."""
     head_dim = 32
     num_heads = sizes.hidden_size // head_dim
     return {
@@ -272,7 +288,6 @@ def model_config(sizes: Sizes, vocab_size: int) -> dict[str, object]:
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
         "tie_word_embeddings": True,
-        "vocab_size": vocab_size,
     }
 
 
