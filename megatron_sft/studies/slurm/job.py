@@ -24,7 +24,7 @@ from megatron_sft.errors import ConfigError, Interrupted, UserError
 from megatron_sft.files import write_json
 from megatron_sft.stages.graph import LAUNCHER, Graph
 from megatron_sft.stages.local import LOGS, LocalRunner
-from megatron_sft.stages.programs import run_program
+from megatron_sft.stages.programs import GRACE_S, run_program
 from megatron_sft.studies.slurm.queue import Records, state_of
 
 RECORD_S = 60.0
@@ -213,6 +213,8 @@ def in_child(action: Callable[[], bool], masked: set[signal.Signals]) -> None:
     signal.signal(warning_signal(), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, masked)
+    # torchrun gives its processes 30 s by default, which a large checkpoint takes longer than.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", f"{GRACE_S - 10:.0f}")
     try:
         is_done = action()
     except Interrupted:

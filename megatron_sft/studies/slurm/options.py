@@ -9,9 +9,9 @@ from typing import Any
 from megatron_sft.errors import ConfigError
 from megatron_sft.recipes.specs import read_spec
 from megatron_sft.recipes.yaml_nodes import read_document
-from megatron_sft.stages.graph import Stage
+from megatron_sft.stages.graph import LAUNCHER, Stage
 
-HOURS = {"data": 4.0, "train": 24.0, "convert": 1.0, "evaluate": 8.0, "report": 1.0}
+HOURS = {"data": 4.0, "models": 24.0, "train": 24.0, "convert": 1.0, "evaluate": 8.0, "report": 1.0}
 """Time limits where neither the file nor the stage says any, by kind."""
 ROOM = 2.0
 """A stage's own estimate of its time is multiplied by this to make a limit."""
@@ -24,7 +24,7 @@ class JobSpec:
     hours: float | None = None
     """Time limit. By default twice what the stage reckons, or what its kind usually takes."""
     nodes: int | None = None
-    """For trainings alone: each of them runs torchrun."""
+    """For trainings alone: each of them runs torchrun. By default what the stage says."""
     gpus_per_node: int | None = None
     """By default what the stage says."""
     cpus_per_task: int | None = None
@@ -75,14 +75,19 @@ class SlurmSpec:
     """Time between two looks at the queue while waiting."""
     all: JobSpec = JobSpec()
     """What every kind asks for that does not say otherwise."""
-    kinds: dict[str, JobSpec] = field(default_factory=dict)
-    """By kind of stage: data, train, convert, evaluate, report."""
+    data: JobSpec = JobSpec()
+    models: JobSpec = JobSpec()
+    train: JobSpec = JobSpec()
+    convert: JobSpec = JobSpec()
+    evaluate: JobSpec = JobSpec()
+    report: JobSpec = JobSpec()
 
     def job(self, stage: Stage) -> JobSpec:
         """Return what a stage's job asks for, with what the stage itself says filled in."""
-        spec = self.kinds.get(stage.kind, JobSpec()).over(self.all)
+        kind: JobSpec = getattr(self, stage.kind)
+        spec = kind.over(self.all)
         estimate = stage.resources.hours
-        hours = max(0.25, ROOM * estimate) if estimate is not None else HOURS.get(stage.kind, 4.0)
+        hours = max(0.25, ROOM * estimate) if estimate is not None else HOURS[stage.kind]
         own = JobSpec(
             hours=hours,
             nodes=stage.resources.nodes,
@@ -90,7 +95,7 @@ class SlurmSpec:
             cpus_per_task=stage.resources.processes,
         )
         found = spec.over(own)
-        return found if stage.kind == "train" else dataclasses.replace(found, nodes=1)
+        return found if is_spread(stage) else dataclasses.replace(found, nodes=1)
 
     def parameters(self, stage: Stage) -> dict[str, Any]:
         """Return a stage's job as the parameters of `submitit.SlurmExecutor`."""
@@ -126,12 +131,16 @@ def load(path: Path | None) -> SlurmSpec:
     if document is None:
         return SlurmSpec()
     spec = read_spec(SlurmSpec, document, str(path), what="a file of jobs")
-    for name, job in {"all": spec.all, **spec.kinds}.items():
-        if name != "all" and name not in HOURS:
-            raise ConfigError(f"{path}: kinds: {name}: no kind of stage; known are {', '.join(HOURS)}")
-        if job.nodes is not None and name != "train":
+    for name in ("all", *HOURS):
+        job: JobSpec = getattr(spec, name)
+        if job.nodes is not None and name not in ("models", "train"):
             raise ConfigError(f"{path}: {name}: nodes: {job.nodes}: only trainings use several; set it under `train`")
         for value, what in ((job.hours, "hours"), (job.nodes, "nodes"), (job.at_a_time, "at_a_time")):
             if value is not None and value <= 0:
                 raise ConfigError(f"{path}: {name}: {what}: {value}: must be more than 0")
     return spec
+
+
+def is_spread(stage: Stage) -> bool:
+    """Whether several nodes can work on a stage."""
+    return any(LAUNCHER in words for words in stage.commands)

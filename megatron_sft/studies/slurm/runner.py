@@ -14,7 +14,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from megatron_sft.errors import ConfigError, DataError, EnvironmentProblem
+from megatron_sft.errors import ConfigError, DataError, EnvironmentProblem, Interrupted
 from megatron_sft.stages.graph import Graph, Stage
 from megatron_sft.stages.local import LOGS, LocalRunner, locked
 from megatron_sft.stages.marks import Mark, key_of
@@ -67,7 +67,7 @@ class SlurmRunner:
         Raises:
             ConfigError: when a job is in the queue for what the stage was before a change.
             EnvironmentProblem: when Slurm refuses a job, or does not answer.
-            KeyboardInterrupt: after Ctrl-C; the jobs stay.
+            KeyboardInterrupt, Interrupted: after Ctrl-C or SIGTERM; the jobs stay.
         """
         self._records.folder.mkdir(parents=True, exist_ok=True)
         with locked(self._records.folder / ".lock"):
@@ -75,7 +75,7 @@ class SlurmRunner:
         ordered = [stage.name for stage in self._graph if stage.name in names]
         try:
             statuses = self._watch(ordered) if is_waiting else self._show(ordered)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             print(f"\nThe jobs go on; the same command watches them. {self._how_to_cancel(ordered)}", flush=True)
             raise
         if is_waiting:

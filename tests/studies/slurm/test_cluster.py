@@ -1,5 +1,7 @@
 """Stages as jobs of a real slurmctld and two slurmd: in order, killed, requeued, failing, and on two nodes at once."""
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 pytest.importorskip("submitit")
 
 from megatron_sft.errors import ConfigError
-from megatron_sft.stages.graph import Graph, Resources, Stage
+from megatron_sft.stages.graph import LAUNCHER, Graph, Resources, Stage
 from megatron_sft.stages.local import LocalRunner
 from megatron_sft.stages.marks import Mark
 from megatron_sft.studies.slurm.options import JobSpec, SlurmSpec
@@ -108,13 +110,14 @@ def test_a_failure_blocks_what_depends_on_it_alone(cluster: Cluster, tmp_path: P
 
 # Counts to 20, a file a step, as a training with its checkpoints does; goes on where it was; 143 after SIGTERM.
 COUNTING = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 def stop(*_):
     folder.joinpath("stopped").write_text(f"{step}")
     raise SystemExit(143)
 signal.signal(signal.SIGTERM, stop)
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
+folder.joinpath("pid").write_text(str(os.getpid()))
 lives = folder / "lives"
 lives.write_text((lives.read_text() if lives.exists() else "") + "x")
 for step in range(len(list(folder.glob("step-*"))), 20):
@@ -143,38 +146,40 @@ class Background:
         return self.marks
 
 
-def is_past(folder: Path, step: int) -> bool:
-    return (folder / f"step-{step:02}").exists()
-
-
-def wait_past(folder: Path, step: int, cluster: Cluster) -> None:
-    wait_for(lambda: is_past(folder, step), 60, cluster.logs)
-
-
-def test_a_job_that_nears_its_time_limit_goes_on_in_a_further_one(cluster: Cluster, tmp_path: Path) -> None:
-    running = Background(tmp_path, counting("long"), appending("end", "long"))
-    wait_past(tmp_path / "long", 3, cluster)
-    job, _ = cluster.job("long")
-    # What Slurm sends at the time limit less `warning_s`.
-    cluster.run("scancel", "--signal=USR2", job)
-    assert states(running.end()) == {"long": "done", "end": "done"}
-    assert (tmp_path / "long" / "lives").read_text() == "xx"
-    assert int((tmp_path / "long" / "stopped").read_text()) in range(4, 19), "it was told to stop, and saved"
-    assert [row[3] for row in cluster.queue() if row[0] == job] == ["1"]
-
-
-def test_a_job_that_is_requeued_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    running = Background(tmp_path, counting("preempted"), appending("end", "preempted"))
-    wait_past(tmp_path / "preempted", 3, cluster)
-    cluster.run("scontrol", "requeue", cluster.job("preempted")[0])
-    assert states(running.end()) == {"preempted": "done", "end": "done"}
-    assert (tmp_path / "preempted" / "lives").read_text() == "xx"
-    assert (tmp_path / "preempted" / "stopped").exists()
+def test_what_befalls_jobs(cluster: Cluster, tmp_path: Path) -> None:
+    fates = ["warned", "requeued", "preempted", "killed", "cancelled", "left-alone"]
+    stages = [*map(counting, fates), *(appending(f"after-{fate}", fate) for fate in fates)]
+    running = Background(tmp_path, *stages)
+    for fate in fates:
+        wait_for(lambda: (tmp_path / fate / "step-03").exists(), 60, cluster.logs)  # noqa: B023
+    records = Records(tmp_path)
+    jobs = {fate: record.job for fate in fates if (record := records.read(fate)) is not None}
+    assert sorted(job.partition("_")[2] for job in jobs.values()) == list("012345"), "they are one array"
+    # What Slurm sends at the time limit less `warning_s`: to every process of the job.
+    cluster.run("scancel", "--signal=USR2", jobs["warned"])
+    cluster.run("scontrol", "requeue", jobs["requeued"])
+    # What comes before a preemption, where the cluster has a time of grace.
+    cluster.run("scancel", "--signal=TERM", jobs["preempted"])
+    os.kill(int((tmp_path / "killed" / "pid").read_text()), signal.SIGKILL)
+    cluster.run("scancel", jobs["cancelled"])
+    marks = running.end()
+    assert [marks[fate].state for fate in fates] == ["done"] * 3 + ["failed", "failed", "done"]
+    assert [marks[f"after-{fate}"].state for fate in fates] == ["done"] * 3 + ["blocked", "blocked", "done"]
+    assert "exit status -9" in marks["killed"].why
+    assert "CANCELLED" in marks["cancelled"].why
+    assert marks["after-killed"].why == "killed is failed"
+    lives = [len((tmp_path / fate / "lives").read_text()) for fate in fates]
+    assert lives == [2, 2, 2, 1, 1, 1]
+    told = [fate for fate in fates if (tmp_path / fate / "stopped").exists()]
+    assert told == ["warned", "requeued", "preempted", "cancelled"]
+    # The next call goes on with both that did not end.
+    assert set(states(run(tmp_path, *stages)).values()) == {"done"}
+    assert [len((tmp_path / fate / "lives").read_text()) for fate in fates] == [2, 2, 2, 2, 2, 1]
 
 
 def test_a_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     running = Background(tmp_path, counting("unlucky"), appending("end", "unlucky"))
-    wait_past(tmp_path / "unlucky", 3, cluster)
+    wait_for(lambda: (tmp_path / "unlucky" / "step-03").exists(), 60, cluster.logs)
     job, _ = cluster.job("unlucky")
     node = cluster.run("squeue", "-h", "-j", job, "-o", "%N")
     cluster.lose(node)
@@ -184,28 +189,6 @@ def test_a_lost_node(cluster: Cluster, tmp_path: Path) -> None:
         cluster.give_back(node)
     assert (tmp_path / "unlucky" / "lives").read_text() == "xx"
     assert not (tmp_path / "unlucky" / "stopped").exists(), "nobody told it"
-
-
-def test_a_killed_program_fails_and_the_next_call_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    stages = [counting("killed"), appending("end", "killed")]
-    running = Background(tmp_path, *stages)
-    wait_past(tmp_path / "killed", 3, cluster)
-    cluster.run("scancel", "--signal=KILL", cluster.job("killed")[0])
-    marks = running.end()
-    assert states(marks) == {"killed": "failed", "end": "blocked"}
-    assert "FAILED" in marks["killed"].why
-    assert states(run(tmp_path, *stages)) == {"killed": "done", "end": "done"}
-    assert (tmp_path / "killed" / "lives").read_text() == "xx"
-
-
-def test_a_cancelled_job_stays_cancelled(cluster: Cluster, tmp_path: Path) -> None:
-    running = Background(tmp_path, counting("unwanted"))
-    wait_past(tmp_path / "unwanted", 3, cluster)
-    cluster.run("scancel", cluster.job("unwanted")[0])
-    marks = running.end()
-    assert states(marks) == {"unwanted": "failed"}
-    assert "CANCELLED" in marks["unwanted"].why
-    assert (tmp_path / "unwanted" / "lives").read_text() == "x"
 
 
 def test_a_second_call_finds_the_jobs_of_the_first(
@@ -228,3 +211,31 @@ def test_a_changed_stage_whose_job_is_in_the_queue(cluster: Cluster, tmp_path: P
     with pytest.raises(ConfigError, match=f"scancel {job}"):
         SlurmRunner(Graph([changed]), tmp_path, SPEC).run(["slow"])
     cluster.run("scancel", job)
+
+
+# Every rank says where it runs; the first one files it.
+MEETING = """
+import os, pathlib, sys
+import torch.distributed as dist
+dist.init_process_group("gloo")
+found = [None] * dist.get_world_size()
+dist.all_gather_object(found, os.environ["SLURMD_NODENAME"])
+if dist.get_rank() == 0:
+    pathlib.Path(sys.argv[1]).write_text(" ".join(found))
+dist.destroy_process_group()
+"""
+
+
+def test_a_training_on_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    program = tmp_path / "meet.py"
+    program.write_text(MEETING)
+    where = "{output}/where.txt"
+    words = (LAUNCHER, str(program), where)
+    resources = Resources(nodes=2)
+    stages = [
+        appending("meet", kind="train", commands=(words,), outputs=(where,), resources=resources),
+        appending("end", "meet"),
+    ]
+    assert states(run(tmp_path, *stages)) == {"meet": "done", "end": "done"}
+    assert (tmp_path / "where.txt").read_text() == "node0 node1"
