@@ -20,10 +20,10 @@ class EvaluateConfig:
     reuses every answer whose model, prompt and sampling are unchanged.
     """
 
-    model: tuple[str, ...]
+    model: tuple[str, ...] = ()
     """Hugging Face model folders, one per checkpoint, each with tokenizer and chat template; quoted patterns; or
     folders of exports, as `convert_checkpoint to-hf --iteration all` writes them. With --endpoint, the name that the
-    server has for its model."""
+    server has for its model. Beside --base it may be left out."""
     steps: str = ""
     """Of the exports found, take those of these iterations, separated by commas. Default: all."""
     base: Path | None = None
@@ -120,8 +120,10 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         """Refuse values and combinations that cannot work or would have no effect."""
-        if not self.model:
-            raise ConfigError("--model: name at least one model folder")
+        if not self.model and self.base is None:
+            raise ConfigError("--model: name at least one model folder, or one with --base")
+        if not self.model and self.steps:
+            raise ConfigError("--steps has no effect without --model")
         for option, value in (
             ("--num-samples-per-item", self.num_samples_per_item),
             ("--max-num-seqs", self.max_num_seqs),

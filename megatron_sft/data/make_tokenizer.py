@@ -16,6 +16,7 @@ import tyro
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from megatron_sft import cli
+from megatron_sft.data.build_shards import expand_inputs
 from megatron_sft.errors import ConfigError, DataError
 from megatron_sft.files import write_text
 from megatron_sft.metrics import read_jsonl
@@ -51,8 +52,8 @@ CHAT_TEMPLATE = (
 class MakeTokenizerConfig:
     """Train a byte-level BPE tokenizer on the texts of JSON Lines rows."""
 
-    inputs: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON Lines files whose rows have `message` or `prompt`, and `response`."""
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """JSON Lines files, or quoted patterns, whose rows have `message` or `prompt`, and `response`."""
     output: Path
     """Folder to write: tokenizer.json, tokenizer_config.json, chat_template.jinja."""
     vocab_size: int
@@ -73,7 +74,7 @@ class MakeTokenizerConfig:
 
 def make_tokenizer(config: MakeTokenizerConfig) -> None:
     """Train and write the tokenizer; say how large it became."""
-    tokenizer = train_tokenizer(row_texts(config.inputs), config.vocab_size)
+    tokenizer = train_tokenizer(row_texts(tuple(map(Path, expand_inputs(config.inputs)))), config.vocab_size)
     size = tokenizer.get_vocab_size()
     if size < config.vocab_size:
         print(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from megatron_sft.errors import ConfigError
-from megatron_sft.recipes.values import nearest, read_option
+from megatron_sft.recipes.values import nearest, read_option, read_plain
 from megatron_sft.recipes.yaml_nodes import Entry, mapping_entries, place_of, text_of
 
 SpecT = TypeVar("SpecT")
@@ -18,7 +18,8 @@ def read_spec(
 ) -> SpecT:
     """Return a mapping as a dataclass.
 
-    Fields may be what options may be (see `values`), dataclasses, and dicts by name or tuples of either.
+    Fields may be what options may be (see `values`), dataclasses, and dicts by name or tuples of either; Any, for any
+    value (see `read_plain`); Entry, for one that is not read yet.
 
     Args:
         kind: the dataclass.
@@ -53,13 +54,19 @@ def read_spec(
 
 
 def _value(name: str, entry: Entry, kind: Any, shown_as: str, what: str) -> Any:
+    if kind is Any:
+        return read_plain(entry.node)
+    if kind is Entry:
+        return entry
     spec = next((one for one in _choices(kind) if _is_spec(one)), None)
     if spec is not None:
         return read_spec(spec, entry.node, shown_as, what=what)
-    if get_origin(kind) is dict:
+    mapping = next((one for one in _choices(kind) if get_origin(one) is dict), None)
+    if mapping is not None:
+        kind_of_values = get_args(mapping)[1]
         return {
             key: _value(
-                key, Entry(node=value, place=place_of(value, shown_as=shown_as)), get_args(kind)[1], shown_as, what
+                key, Entry(node=value, place=place_of(value, shown_as=shown_as)), kind_of_values, shown_as, what
             )
             for key, value in _pairs(entry, shown_as)
         }

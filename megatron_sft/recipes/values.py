@@ -46,6 +46,32 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; the nearest name is {found[0]}" if found else ""
 
 
+def read_plain(node: yaml.Node) -> Any:
+    """A node's value where no type is asked for: null, true, false, numbers (5e-5 too), texts, lists, mappings.
+
+    Raises:
+        ConfigError: for a tag that would make Python objects, and a mapping whose names are not texts.
+    """
+    if isinstance(node, yaml.MappingNode):
+        return {_name(key): read_plain(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [read_plain(item) for item in node.value]
+    if node.tag == f"{_TAG}null":
+        return None
+    for kind in (bool, int, float, str):
+        try:
+            return _convert(node, kind)
+        except _Unfit as unfit:
+            reason = str(unfit)
+    raise ConfigError(f"line {node.start_mark.line + 1}: {text_of(node)}: {reason}")
+
+
+def _name(key: yaml.Node) -> str:
+    if not isinstance(key, yaml.ScalarNode):
+        raise ConfigError(f"line {key.start_mark.line + 1}: {text_of(key)}: expected a name")
+    return str(key.value)
+
+
 class _Unfit(Exception):
     """Why a value does not fit a type."""
 

@@ -57,7 +57,7 @@ def read_document(path: Path, *, shown_as: str) -> yaml.Node | None:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{shown_as}: cannot be read: {error}") from error
     try:
-        document: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = _compose(text, shown_as)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{shown_as}:{mark.line + 1}" if mark else shown_as
@@ -67,9 +67,20 @@ def read_document(path: Path, *, shown_as: str) -> yaml.Node | None:
     return document
 
 
+def _compose(text: str, shown_as: str) -> yaml.Node | None:
+    loader = yaml.SafeLoader(text)
+    loader.name = shown_as
+    try:
+        document: yaml.Node | None = loader.get_single_node()
+    finally:
+        loader.dispose()
+    return document
+
+
 def place_of(node: yaml.Node, *, shown_as: str) -> Place:
     """Where a node begins."""
-    return Place(file=shown_as, line=node.start_mark.line + 1)
+    # A part of the tree may come from another file.
+    return Place(file=node.start_mark.name or shown_as, line=node.start_mark.line + 1)
 
 
 def read_entries(path: Path, *, shown_as: str) -> dict[str, Entry]:

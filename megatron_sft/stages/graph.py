@@ -40,7 +40,7 @@ class Stage:
     """What it does, in a few words."""
     commands: tuple[tuple[str, ...], ...]
     """Programs with their options, run in this order from the repository's root. {output}, {torchrun} and the names of
-    `inputs` in braces are filled in."""
+    `inputs` and `places` in braces are filled in."""
     outputs: tuple[str, ...]
     """Files and folders, as `{output}/...`: there when it is done, removed before it is done afresh. What a program
     keys by itself (answers, traces) need not be among them, and is kept."""
@@ -50,6 +50,8 @@ class Stage:
     """Whether it makes do with those of `after` that are done; else all of them must be."""
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Files and folders from elsewhere, whose content counts and not where they lie, by name."""
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """Further names for commands, of places whose content does not count as a whole."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What else decides over the outputs: names and values that JSON can hold."""
     resources: Resources = Resources()
@@ -62,7 +64,7 @@ class Stage:
             launcher: words for {torchrun}; by default torchrun with the stage's processes on this machine.
         """
         local = ("torchrun", "--standalone", "--nproc-per-node", str(self.resources.processes))
-        places = {"output": output, **self.inputs}
+        places = {"output": output, **self.inputs, **self.places}
         return [[word for one in words for word in _fill(one, places, launcher or local)] for words in self.commands]
 
     def output_paths(self, output: Path) -> list[Path]:

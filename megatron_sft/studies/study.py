@@ -14,6 +14,7 @@ from megatron_sft.recipes.specs import read_spec
 from megatron_sft.recipes.values import nearest
 from megatron_sft.recipes.yaml_nodes import read_document
 from megatron_sft.studies.reference import ReferenceTable, check_table
+from megatron_sft.studies.run_spec import RunSpec, check_run
 
 PACKAGED = Path(__file__).parent
 CONDITIONS = ("model", "data_set", "teacher", "learning_rate", "epochs", "batch", "schedule", "last_step")
@@ -57,8 +58,8 @@ class Axes:
 class ArmSpec:
     """What an arm does not take from `base`."""
 
-    recipe: str
-    """Training options, as the trainer's --recipe takes them."""
+    recipe: str | None = None
+    """Training options, as the trainer's --recipe takes them; the conditions win over them."""
     model: str | None = None
     data_set: str | None = None
     teacher: str | None = None
@@ -125,6 +126,8 @@ class Study:
     """Published numbers."""
     remarks: tuple[str, ...] = ()
     """Published statements that are no numbers of one cell."""
+    run: RunSpec | None = None
+    """How to make and evaluate the arms; None for a study that is only read."""
 
     def conditions(self, arm: str) -> Conditions:
         """What an arm is trained with."""
@@ -144,21 +147,40 @@ def load(name: str) -> Study:
     Raises:
         ConfigError: when it is not found or is no study, with file and line.
     """
+    path = find(name)
+    return read(path, shown_as=f"megatron_sft/studies/{path.name}" if path.parent == PACKAGED else name)
+
+
+def find(name: str) -> Path:
+    """Return a study's file: `paper`, `studies/paper` and `megatron_sft/studies/paper.yaml` name the packaged one.
+
+    Raises:
+        ConfigError: when there is none.
+    """
     path = Path(name)
     if path.is_file():
-        return read(path, shown_as=name)
+        return path
     packaged = {file.stem: file for file in sorted(PACKAGED.glob("*.yaml"))}
-    if name not in packaged:
+    short = name.removeprefix("megatron_sft/").removeprefix("studies/").removesuffix(".yaml")
+    if short not in packaged:
         known = ", ".join(packaged)
-        raise ConfigError(f"no study {name}: there is no file {path}; packaged are {known}{nearest(name, packaged)}")
-    return read(packaged[name], shown_as=f"megatron_sft/studies/{name}.yaml")
+        raise ConfigError(f"no study {name}: there is no file {path}; packaged are {known}{nearest(short, packaged)}")
+    return packaged[short]
 
 
-def read(path: Path, *, shown_as: str) -> Study:
-    """Read one file; raises what `load` raises."""
+def read(path: Path, *, shown_as: str, over: Path | None = None) -> Study:
+    """Read one file; raises what `load` raises.
+
+    Args:
+        path: the file.
+        shown_as: its name in messages.
+        over: a file of keys that replace those of `run`.
+    """
     document = read_document(path, shown_as=shown_as)
     if not isinstance(document, yaml.MappingNode):
         raise ConfigError(f"{shown_as}: expected lines of the form `name: value`")
+    if over is not None:
+        lay_over(document, over, shown_as)
     study = read_spec(Study, document, shown_as, what="a study", given={"name": path.stem})
     _check_steps(study, shown_as)
     for arm in study.arms:
@@ -169,6 +191,14 @@ def read(path: Path, *, shown_as: str) -> Study:
         _check_names(comparison.arms, study.arms, f"{where}: arms")
         _check_names(comparison.benchmarks, study.benchmarks, f"{where}: benchmarks")
         _check_names([str(claim) for claim in comparison.claims], study.claims, f"{where}: claims")
+    if study.run is not None:
+        conditions = [study.conditions(arm) for arm in study.arms]
+        check_run(
+            study.run,
+            models=dict.fromkeys(one.model for one in conditions),
+            data_sets=dict.fromkeys(one.data_set for one in conditions),
+            shown_as=shown_as,
+        )
     for key, table in study.reference.items():
         where = f"{shown_as}: reference {key}"
         check_table(table, where)
@@ -177,6 +207,40 @@ def read(path: Path, *, shown_as: str) -> Study:
         _check_names([row.model for row in table.rows if row.model], study.axes.model, f"{where}: model")
         _check_names([column.split("/")[0] for column in table.column_names], study.benchmarks, f"{where}: columns")
     return study
+
+
+def lay_over(document: yaml.MappingNode, over: Path, shown_as: str) -> None:
+    """Replace keys of a study's `run` by those of another file; mappings are merged, everything else is replaced.
+
+    Raises:
+        ConfigError: when one of them has no such section.
+    """
+    sections = {key.value: value for key, value in document.value if isinstance(key, yaml.ScalarNode)}
+    section, node = sections.get("run"), read_document(over, shown_as=str(over))
+    if not isinstance(section, yaml.MappingNode):
+        raise ConfigError(f"{shown_as}: has no key `run`, which {over} could change")
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{over}: expected lines of the form `name: value`, keys of a study's `run`")
+    document.value = _merged(document, yaml.MappingNode(document.tag, [(_key_of(document, "run"), node)])).value
+
+
+def _merged(below: yaml.MappingNode, above: yaml.MappingNode) -> yaml.MappingNode:
+    """Return a new mapping; the old ones stay as they are, since an alias may stand for them elsewhere."""
+    pairs = list(below.value)
+    for key, value in above.value:
+        same = [number for number, (name, _) in enumerate(pairs) if name.value == key.value]
+        if not same:
+            pairs.append((key, value))
+        elif isinstance(pairs[same[0]][1], yaml.MappingNode) and isinstance(value, yaml.MappingNode):
+            pairs[same[0]] = (pairs[same[0]][0], _merged(pairs[same[0]][1], value))
+        else:
+            pairs[same[0]] = (key, value)
+    return yaml.MappingNode(below.tag, pairs, below.start_mark, below.end_mark, flow_style=below.flow_style)
+
+
+def _key_of(mapping: yaml.MappingNode, name: str) -> yaml.Node:
+    found: yaml.Node = next(key for key, _ in mapping.value if key.value == name)
+    return found
 
 
 def _check_steps(study: Study, shown_as: str) -> None:
@@ -200,7 +264,7 @@ def _check_conditions(study: Study, arm: str, shown_as: str) -> None:
 def _check_recipe(study: Study, arm: str, shown_as: str) -> None:
     """An arm and the paper's run that it names must be the same conditions."""
     reference = study.arms[arm].recipe
-    if not reference.startswith(paper.PREFIX):
+    if reference is None or not reference.startswith(paper.PREFIX):
         return
     run = paper.find(reference, asked_at=f"{shown_as}: arm {arm}: recipe: {reference}: ")
     option = {name: entry.text for name, entry in run.entries.items()}
