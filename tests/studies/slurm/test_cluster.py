@@ -1,7 +1,9 @@
 """Stages as jobs of a real slurmctld and two slurmd: in order, killed, requeued, failing, and on two nodes at once."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,7 +25,13 @@ from megatron_sft.studies.slurm.runner import SlurmRunner
 from tests.studies.slurm.cluster import Cluster, wait_for, why_not
 
 SPEC = SlurmSpec(poll_s=0.3, warning_s=60, all=JobSpec(hours=0.2))
+ROOT = Path(__file__).resolve().parents[3]
+MINI = ROOT / "tests" / "studies" / "mini.yaml"
 APPEND = "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n')"
+
+
+pytestmark = pytest.mark.slow
+is_opted_in = pytest.mark.skipif("MEGATRON_SFT_SLURM" not in os.environ, reason="minutes: set MEGATRON_SFT_SLURM=1")
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +185,7 @@ def test_what_befalls_jobs(cluster: Cluster, tmp_path: Path) -> None:
     assert [len((tmp_path / fate / "lives").read_text()) for fate in fates] == [2, 2, 2, 2, 2, 1]
 
 
+@is_opted_in
 def test_a_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     running = Background(tmp_path, counting("unlucky"), appending("end", "unlucky"))
     wait_for(lambda: (tmp_path / "unlucky" / "step-03").exists(), 60, cluster.logs)
@@ -226,6 +235,7 @@ dist.destroy_process_group()
 """
 
 
+@is_opted_in
 def test_a_training_on_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     program = tmp_path / "meet.py"
@@ -239,3 +249,68 @@ def test_a_training_on_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     ]
     assert states(run(tmp_path, *stages)) == {"meet": "done", "end": "done"}
     assert (tmp_path / "where.txt").read_text() == "node0 node1"
+
+
+TRAINING = ("iteration", "loss", "grad_norm", "lr")
+JOBS = """
+poll_s: 1
+all: {hours: 1}
+# One at a time: engines and trainings take the machine's memory and cores.
+train: {nodes: 2, cpus_per_task: 4, at_a_time: 1}
+evaluate: {cpus_per_task: 4, sbatch: {nodelist: node0}}
+"""
+
+
+def study(*words: object) -> subprocess.Popen[bytes]:
+    """tools/run_study on the smallest study, its trainings a little longer, all but the report."""
+    options = ["--stage", "data", "models", "train", "convert", "evaluate", "--trial", "10", "40", *words]
+    command = [sys.executable, "-m", "megatron_sft.studies", MINI, *options]
+    variables = {"PYTHONPATH": str(ROOT), "VLLM_CPU_KVCACHE_SPACE": "1"}
+    return subprocess.Popen([str(word) for word in command], cwd=ROOT, env=os.environ | variables)
+
+
+def num_lines(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_scores(folder: Path) -> list[list[Any]]:
+    names = ("name", "iteration", "task", "num_items", "score", "mean_length_tokens", "model_fingerprint")
+    return [[entry[name] for name in names] for entry in json.loads((folder / "results.json").read_text())]
+
+
+@is_opted_in
+def test_a_study_whose_nodes_are_lost_equals_an_undisturbed_one(cluster: Cluster, tmp_path: Path) -> None:
+    """Two arms, each trained on two nodes; one training loses a node, the other one is requeued."""
+    pytest.importorskip("megatron.core")
+    pytest.importorskip("vllm")
+    jobs, processes = tmp_path / "jobs.yaml", tmp_path / "processes.yaml"
+    jobs.write_text(JOBS)
+    processes.write_text("num_processes: 2\n")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    with study("--output", whole, "--run", processes) as undisturbed:
+        assert undisturbed.wait(1200) == 0
+    with study("--output", broken, "--executor", "slurm", "--slurm", jobs) as running:
+        metrics = broken / "train" / "with-traces" / "metrics.jsonl"
+        wait_for(lambda: num_lines(metrics) >= 12, 600, cluster.logs)
+        cluster.lose("node1")
+        cluster.give_back("node1")
+        other = broken / "train" / "without" / "metrics.jsonl"
+        wait_for(lambda: num_lines(other) >= 5, 600, cluster.logs)
+        record = Records(broken).read("train-without")
+        assert record is not None
+        cluster.run("scontrol", "requeue", record.job)
+        assert running.wait(1200) == 0
+    restarts = {row[0]: row[3] for row in cluster.queue()}
+    for arm in ("with-traces", "without"):
+        found = [read_lines(folder / "train" / arm / "metrics.jsonl") for folder in (whole, broken)]
+        values = [[[line[name] for name in TRAINING] for line in lines] for lines in found]
+        assert values[0] == values[1] and len(values[0]) == 40
+        record = Records(broken).read(f"train-{arm}")
+        assert record is not None and restarts[record.job] == "1"
+    for part in ("base/tiny", "arms/with-traces", "arms/without"):
+        scores = [read_scores(folder / "eval" / part) for folder in (whole, broken)]
+        assert scores[0] == scores[1] and scores[0]

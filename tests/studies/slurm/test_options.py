@@ -25,7 +25,8 @@ evaluate: {gpus_per_node: 1, at_a_time: 16}
 """
 
 
-def stage(kind: str, *words: str, resources: Resources = Resources()) -> Stage:
+def stage(kind: str, *words: str, resources: Resources | None = None) -> Stage:
+    resources = resources or Resources()
     return Stage(name="one", kind=kind, title="one", commands=(words,), outputs=(), resources=resources)
 
 
