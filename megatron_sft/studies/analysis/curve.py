@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -95,13 +96,19 @@ def contrast_indices(num_steps: int) -> tuple[Indices, Indices]:
     return np.concatenate([steps, last]), np.concatenate([np.zeros_like(steps), steps[:-1]])
 
 
+@lru_cache(maxsize=1)
 def resample_counts(num_items: int, seed: int, num_draws: int = NUM_DRAWS) -> Values:
-    """Return how often each item is drawn in each resample, [B, I]; the same for the same seed."""
+    """Return how often each item is drawn in each resample, [B, I]; the same for the same seed, and not to be written.
+
+    The last ones are kept: scores, lengths and form of a curve ask for the same.
+    """
     generator = np.random.default_rng(seed)
     drawn = generator.integers(num_items, size=(num_draws, num_items), dtype=np.int64)
     drawn += np.arange(num_draws)[:, None] * num_items
     counts = np.bincount(drawn.ravel(), minlength=num_draws * num_items)
-    return counts.reshape(num_draws, num_items).astype(np.float64)
+    drawn_counts = counts.reshape(num_draws, num_items).astype(np.float64)
+    drawn_counts.flags.writeable = False
+    return drawn_counts
 
 
 def from_items(
