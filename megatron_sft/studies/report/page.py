@@ -40,6 +40,10 @@ def write(findings: Findings, folder: Path) -> list[Path]:
             path = folder / FIGURES / f"{drawing.key}.{ending}"
             write_bytes(path, content)
             written.append(path)
+    for path in (folder / FIGURES).iterdir():
+        # Of a study that had other arms.
+        if path.suffix in (".png", ".svg") and path not in written:
+            path.unlink()
     page = folder / "index.html"
     write_text(page, render(findings, sections))
     return [page, *written]

@@ -16,6 +16,7 @@ def test_published_numbers_make_a_report(tmp_path: Path, capsys: pytest.CaptureF
     assert run("paper", "--published", "--output", tmp_path / "a" / "b") == 0
     out = tmp_path / "a" / "b"
     assert (out / "index.html").is_file()
+    assert (out / "findings.json").is_file()
     assert list((out / "csv").glob("*.csv"))
     assert list((out / "tensorboard").rglob("events.out.tfevents*"))
     assert "study_report: claim 11: mixed: gains are ordered" in capsys.readouterr().out

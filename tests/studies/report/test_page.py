@@ -123,6 +123,15 @@ def test_the_paper_from_its_numbers_alone(tmp_path: Path, parse: Callable[[str],
     assert len(text) < 2_000_000
 
 
+def test_figures_of_an_earlier_report_go(make_findings: Callable[..., Findings], tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("curves-of-an-arm.svg", "notes.txt"):
+        (tmp_path / "figures" / name).write_text("old")
+    bare = dataclasses.replace(make_findings(num_items=20), trajectories=(), differences=(), asymmetries=())
+    assert len(write(bare, tmp_path)) == 1
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["notes.txt"]
+
+
 @pytest.mark.slow
 def test_thirty_three_arms_stay_of_a_size_that_can_be_sent(
     make_findings: Callable[..., Findings], tmp_path: Path
