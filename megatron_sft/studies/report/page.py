@@ -125,11 +125,12 @@ def predictions_of(claim: ClaimFinding) -> list[Prediction]:
 
 def without_idle_averages(findings: Findings) -> Findings:
     """Leave out averages of a single benchmark, which say again what it says."""
+    shown = tuple(t for t in findings.trajectories if len(t.members) != 1)
     idle = {t.benchmark for t in findings.trajectories if t.is_average}
-    idle -= {t.benchmark for t in findings.trajectories if t.is_average and len(t.members) != 1}
+    idle -= {t.benchmark for t in shown}
     return dataclasses.replace(
         findings,
-        trajectories=tuple(t for t in findings.trajectories if t.benchmark not in idle),
+        trajectories=shown,
         differences=tuple(d for d in findings.differences if d.benchmark not in idle),
     )
 
