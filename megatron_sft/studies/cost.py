@@ -33,6 +33,8 @@ MEAN_LENGTH = 8600
 """Tokens of a sample of a data set that does not say."""
 ANSWER_TOKENS = 1000
 """Tokens of an answer to a benchmark that does not say."""
+_CHECKPOINT_BYTES: dict[Precision, int] = {"fp32": 16, "bf16": 14, "pure-bf16": 6}
+"""Of a parameter: the weight, its fp32 copy (not in pure bf16), and both moments."""
 _LAYOUT = {
     "tensor_model_parallel_size": "tp",
     "pipeline_model_parallel_size": "pp",
@@ -118,7 +120,7 @@ class Costs:
             samples=last * conditions.batch,
             gpu_hours=None if estimate is None else estimate[0] * last * self.num_gpus / 3600,
             fits=estimate is None or estimate[1],
-            checkpoint_bytes=None if count is None else count * (size.matrix + size.optimizer),
+            checkpoint_bytes=None if count is None else count * _CHECKPOINT_BYTES[precision],
             export_bytes=None if count is None else count * size.matrix,
         )
 

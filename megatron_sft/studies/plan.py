@@ -106,6 +106,7 @@ def _totals(arms: Mapping[str, ArmCost], bases: Iterable[float | None], costs: C
     yield (
         f"trainings    {len(every)} arms, {sum(one.steps for one in trained):,} steps, "
         f"{sum(one.samples for one in trained):,} samples{_sum_text([one.gpu_hours for one in trained])}"
+        f"{_duration_text([one.gpu_hours for one in trained], costs.num_gpus)}"
     )
     answers = sum(arm.answers for arm in every) + len(bases) * costs.answers(tuple(costs.study.benchmarks))
     num_models = sum(arm.num_checkpoints for arm in every) + len(bases)
@@ -147,6 +148,11 @@ def _sum_text(hours: Sequence[float | None]) -> str:
         return ""
     missing = f" ({len(hours) - len(known)} not known)" if len(known) < len(hours) else ""
     return f", {sum(known):,.0f} GPU hours{missing}"
+
+
+def _duration_text(hours: Sequence[float | None], num_gpus: int) -> str:
+    known = [one for one in hours if one is not None]
+    return f": {sum(known) / num_gpus:,.0f} hours one after another on {num_gpus} GPUs" if known else ""
 
 
 def _speeds(costs: Costs, arms: Mapping[str, ArmCost]) -> str:
