@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megatron_sft.studies.analysis.comparisons import Differences, compare_at, compare_means
+from megatron_sft.studies.analysis.comparisons import Differences, compare_means
 from megatron_sft.studies.analysis.curve import CONFIDENCE
 from megatron_sft.studies.claims import GROUPS, Of
 from megatron_sft.studies.findings import Origin, Trajectory
@@ -150,11 +150,3 @@ class Published(Material):
             means.append(math.fsum(sign * value for value, sign in terms))
             variances.append(math.fsum(binomial_stderr(value, benchmark.num_items) ** 2 for value, _ in terms))
         return means, variances
-
-
-def groups_difference(
-    first: Trajectory, second: Trajectory, steps: Sequence[int], *, confidence: float = CONFIDENCE
-) -> Differences:
-    """Return the change from base on one group or column minus that on another, in the same arm."""
-    pairs = [(step, step) for step in steps]
-    return compare_at(first.curve, second.curve, pairs, changes=True, confidence=confidence)

@@ -71,12 +71,11 @@ class _Reader:
         return self.answers[path]
 
     def base_entries(self, model: str) -> dict[str, Entry]:
-        """Task -> entry of a base model."""
+        """Task -> entry of a base model, whose own iteration (of its pre-training) does not matter."""
         folder = self.run_folder / "eval" / "base" / model
         by_task: dict[str, list[Entry]] = {}
         for entry in read_entries([folder]):
-            if entry.fields["iteration"] in (0, None):
-                by_task.setdefault(entry.fields["task"], []).append(entry)
+            by_task.setdefault(entry.fields["task"], []).append(entry)
         return {task: only_one(entries, f"base model {model}, task {task}") for task, entries in by_task.items()}
 
     def arm_entries(self, arm: str) -> dict[str, dict[int, Entry]]:

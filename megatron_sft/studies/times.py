@@ -8,20 +8,24 @@ from megatron_sft.studies.findings import StageTime
 
 
 def stage_times(run_folder: Path) -> tuple[list[StageTime], list[str]]:
-    """Return the stages that are done, in the order in which they ended, and sentences about those that are not.
+    """Return the stages that are done, in the order in which they ended, and sentences about those that failed.
 
     Raises:
         DataError: for a mark of another form.
     """
     found, warnings = [], []
-    paths = sorted((run_folder / "stages").glob("**/*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    for path in paths:
+    for path in sorted((run_folder / "stages").glob("*.json")):
         try:
             mark = json.loads(path.read_text(encoding="utf-8"))
-            name = str(mark.get("name") or path.relative_to(run_folder / "stages").with_suffix(""))
-            state, kind, attempts = mark["state"], str(mark.get("kind") or ""), int(mark.get("attempts") or 1)
+            name, state = path.stem, mark["state"]
             if state == "done":
-                found.append(StageTime(name=name, kind=kind, seconds=float(mark["seconds"]), attempts=attempts))
+                time = StageTime(
+                    name=name,
+                    kind=str(mark.get("kind") or ""),
+                    seconds=float(mark["seconds"]),
+                    attempts=int(mark.get("attempts") or 1),
+                )
+                found.append((str(mark.get("ended") or ""), time))
             elif state in ("failed", "blocked"):
                 why = str(mark.get("why") or "").strip().splitlines()
                 warnings.append(f"stage {name} is {state}{': ' + why[-1] if why else ''}")
@@ -29,4 +33,4 @@ def stage_times(run_folder: Path) -> tuple[list[StageTime], list[str]]:
             raise DataError(
                 f"{path}: not the mark of a stage ({error!r}): remove it and run the stage again"
             ) from error
-    return found, warnings
+    return [time for _, time in sorted(found, key=lambda pair: (pair[0], pair[1].name))], warnings

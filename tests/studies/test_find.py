@@ -146,10 +146,13 @@ def test_a_study_half_done_has_findings(tmp_path: Path) -> None:
 def test_stages_are_timed(tmp_path: Path) -> None:
     stages = tmp_path / "run" / "stages"
     stages.mkdir(parents=True)
-    (stages / "a.json").write_text('{"state": "done", "kind": "train", "seconds": 12.5, "attempts": 2, "key": "k"}')
+    (stages / "a.json").write_text('{"state": "done", "kind": "train", "seconds": 12.5, "attempts": 2, "ended": "T2"}')
+    (stages / "z.json").write_text('{"state": "done", "kind": "data", "seconds": 1, "attempts": 1, "ended": "T1"}')
     (stages / "b.json").write_text('{"state": "failed", "kind": "evaluate", "seconds": 1, "why": "log:\\nno memory"}')
     found = find(make_study(tmp_path), tmp_path / "run")
-    assert [(one.name, one.kind, one.seconds, one.attempts) for one in found.times] == [("a", "train", 12.5, 2)]
+    assert [(one.name, one.kind, one.seconds, one.attempts) for one in found.times] == [
+        *(("z", "data", 1, 1), ("a", "train", 12.5, 2)),
+    ]
     assert found.warnings[0] == "stage b is failed: no memory"
 
 
