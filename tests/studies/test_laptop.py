@@ -118,7 +118,8 @@ def test_every_claim_predicts_something(study: Study) -> None:
 
 
 def test_its_graph_is_whole(study: Study) -> None:
-    graph = build(study, Choices(study_file=Path("laptop.yaml"), arms=tuple(study.arms)))
+    everything = {"arms": tuple(study.arms), "asked_benchmarks": tuple(study.benchmarks)}
+    graph = build(study, Choices(study_file=Path("laptop.yaml"), **everything))
     kinds = Counter(stage.kind for stage in graph)
     assert kinds["train"] == kinds["convert"] == 12
     assert kinds["evaluate"] == 12 + 3
