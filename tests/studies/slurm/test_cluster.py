@@ -251,6 +251,22 @@ def test_a_training_on_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert (tmp_path / "where.txt").read_text() == "node0 node1"
 
 
+@is_opted_in
+def test_a_node_that_fails_ends_the_others(cluster: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    program = tmp_path / "meet.py"
+    program.write_text(f"import os\nif os.environ['RANK'] == '1':\n    raise SystemExit('no such device')\n{MEETING}")
+    words = (LAUNCHER, str(program), "{output}/where.txt")
+    stages = [
+        appending("meet", kind="train", commands=(words,), resources=Resources(nodes=2)),
+        appending("end", "meet"),
+    ]
+    marks = run(tmp_path, *stages)
+    assert states(marks) == {"meet": "failed", "end": "blocked"}
+    assert "node-1.log" in marks["meet"].why
+    assert "no such device" in (tmp_path / "logs" / "meet.node-1.log").read_text()
+
+
 TRAINING = ("iteration", "loss", "grad_norm", "lr")
 JOBS = """
 poll_s: 1
@@ -284,7 +300,7 @@ def read_scores(folder: Path) -> list[list[Any]]:
 
 @is_opted_in
 def test_a_study_whose_nodes_are_lost_equals_an_undisturbed_one(cluster: Cluster, tmp_path: Path) -> None:
-    """Two arms, each trained on two nodes; one training loses a node, the other one is requeued."""
+    """Two arms, each trained on two nodes; one training loses a node, the other one its time."""
     pytest.importorskip("megatron.core")
     pytest.importorskip("vllm")
     jobs, processes = tmp_path / "jobs.yaml", tmp_path / "processes.yaml"
@@ -302,7 +318,7 @@ def test_a_study_whose_nodes_are_lost_equals_an_undisturbed_one(cluster: Cluster
         wait_for(lambda: num_lines(other) >= 5, 600, cluster.logs)
         record = Records(broken).read("train-without")
         assert record is not None
-        cluster.run("scontrol", "requeue", record.job)
+        cluster.run("scancel", "--signal=USR2", record.job)
         assert running.wait(1200) == 0
     restarts = {row[0]: row[3] for row in cluster.queue()}
     for arm in ("with-traces", "without"):
