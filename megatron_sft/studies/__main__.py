@@ -1,7 +1,7 @@
 """`tools/run_study`: runs a study as a graph of stages; docs/studies.md describes it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,10 +13,12 @@ from megatron_sft.errors import ConfigError, IncompleteError
 from megatron_sft.recipes import paper
 from megatron_sft.recipes.values import nearest
 from megatron_sft.stages.graph import Graph
-from megatron_sft.stages.local import LocalRunner, Verdict, stopped_by_sigterm
+from megatron_sft.stages.local import LocalRunner, stopped_by_sigterm
 from megatron_sft.stages.marks import Mark
 from megatron_sft.stages.programs import ROOT
+from megatron_sft.studies.cost import Costs, Machine
 from megatron_sft.studies.graph import Choices, build
+from megatron_sft.studies.plan import lines
 from megatron_sft.studies.run_spec import RunSpec
 from megatron_sft.studies.slurm import run_on_slurm
 from megatron_sft.studies.study import Study, find, read
@@ -47,6 +49,8 @@ class RunStudyConfig:
     """Folder with the benchmarks' files, for studies without held-out problems of their own."""
     run: Path | None = None
     """YAML file with keys of the study's section `run` that hold here: data sources, processes, words of programs."""
+    benchmark: tuple[str, ...] = ()
+    """The study's benchmarks to evaluate. Default: all."""
     layout: str | None = None
     """Layout of the paper's recipes, such as 8x80GB."""
     trial: tuple[int, ...] = ()
@@ -84,13 +88,15 @@ def run_study(config: RunStudyConfig) -> None:
     """
     file = find(config.study)
     study = read(file, shown_as=_shown(file), over=config.run)
-    graph = build(study, choices_of(config, study, file))
+    choices = choices_of(config, study, file)
+    graph = build(study, choices)
     runner = LocalRunner(graph, output_of(config, study))
     asked = [stage.name for stage in graph if not config.stage or stage.kind in config.stage]
     if config.plan:
-        for verdict in runner.verdicts().values():
-            if verdict.stage.name in asked:
-                print(_plan_line(verdict))
+        machine = Machine()
+        costs = Costs(study=study, output=runner.output, models=choices.models, machine=machine, nodes=choices.nodes)
+        verdicts = {name: verdict for name, verdict in runner.verdicts().items() if name in asked}
+        print(*lines(verdicts, costs, choices), sep="\n")
         return
     with stopped_by_sigterm():
         if config.executor == "slurm":
@@ -108,11 +114,6 @@ def choices_of(config: RunStudyConfig, study: Study, file: Path) -> Choices:
     Raises:
         ConfigError: for arms that there are not, and options that have no effect.
     """
-    for arm in config.only:
-        if arm not in study.arms:
-            known = ", ".join(study.arms)
-            raise ConfigError(f"--only {arm}: there is no such arm; known are {known}{nearest(arm, study.arms)}")
-    arms = tuple(arm for arm in study.arms if not config.only or arm in config.only)
     run = study.run
     if run is not None and run.held_out is not None and config.benchmarks is not None:
         raise ConfigError("--benchmarks has no effect: the study makes held-out problems of its own")
@@ -120,14 +121,31 @@ def choices_of(config: RunStudyConfig, study: Study, file: Path) -> Choices:
         raise ConfigError("--models has no effect: the study makes its base models")
     return Choices(
         study_file=_relative(file),
-        arms=arms,
-        models=None if config.models is None else _relative(config.models),
-        benchmarks=None if config.benchmarks is None else _relative(config.benchmarks),
+        arms=_chosen("--only", config.only, study.arms),
+        asked_benchmarks=_chosen("--benchmark", config.benchmark, study.benchmarks),
+        models=_folder(config.models, "models", config.plan),
+        benchmarks=_folder(config.benchmarks, "benchmarks", config.plan),
         layout=config.layout,
         trial=config.trial,
         evaluation_parts=config.evaluation_parts,
         nodes=1 if run is None else _num_nodes(config.layout, study, run),
     )
+
+
+def _chosen(option: str, names: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return the names given, all without any, in the study's order."""
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{option} {name}: there is none; known are {', '.join(known)}{nearest(name, known)}")
+    return tuple(name for name in known if not names or name in names)
+
+
+def _folder(given: Path | None, default: str, is_plan: bool) -> Path | None:
+    """Return a folder as it is typed; a plan needs none."""
+    if given is None:
+        return Path(default) if is_plan else None
+    return _relative(given)
 
 
 def output_of(config: RunStudyConfig, study: Study) -> Path:
@@ -168,16 +186,6 @@ def _finish(runner: LocalRunner, marks: dict[str, Mark]) -> None:
         raise IncompleteError(
             f"{len(undone)} of {len(marks)} stages are not done; the same command tries again:{''.join(lines)}"
         )
-
-
-def _plan_line(verdict: Verdict) -> str:
-    stage, mark = verdict.stage, verdict.mark
-    decision: str = verdict.decision
-    if decision == "waits":
-        decision = "to do" if mark is None or mark.state != "done" else "do afresh"
-    why = f" ({verdict.why})" if verdict.why and decision != "to do" else ""
-    took = f" in {mark.seconds:.0f} s" if decision == "done" and mark is not None else ""
-    return f"{stage.name:40} {decision + took + why:24} {stage.title}"
 
 
 def _relative(path: Path) -> Path:

@@ -30,6 +30,8 @@ class Choices:
     """Folder with the benchmarks' files."""
     layout: str | None = None
     """Layout of recipes of the paper's runs."""
+    asked_benchmarks: tuple[str, ...]
+    """Those to evaluate."""
     trial: tuple[int, ...] = ()
     """Steps of every arm in place of the study's."""
     evaluation_parts: int = 1
@@ -62,6 +64,14 @@ def build(study: Study, choices: Choices) -> Graph:
 def evaluated_steps(study: Study, arm: str, trial: Sequence[int]) -> tuple[int, ...]:
     """Return the steps whose checkpoints are evaluated, without the base (step 0)."""
     return tuple(trial) or study.evaluated_steps(arm)[1:]
+
+
+def recipe_of(study: Study, arm: str, layout: str | None) -> str | None:
+    """Return an arm's recipe; one of the paper's with the layout."""
+    recipe = study.arms[arm].recipe
+    if recipe is None or layout is None or not recipe.startswith(paper.PREFIX) or "@" in recipe:
+        return recipe
+    return f"{recipe}@{layout}"
 
 
 class _Builder:
@@ -126,7 +136,7 @@ class _Builder:
         return [self._training(arm, steps), self._export(arm, steps), *self._evaluations(arm, steps)]
 
     def _training(self, arm: str, steps: Sequence[int]) -> Stage:
-        conditions, recipe = self._study.conditions(arm), self._study.arms[arm].recipe
+        conditions, recipe = self._study.conditions(arm), recipe_of(self._study, arm, self._choices.layout)
         shards, made_by = self.data.shards(conditions.data_set, conditions.model)
         base = self.data.base(conditions.model)
         options = named(self._run.train) | {
@@ -140,7 +150,7 @@ class _Builder:
         if self._choices.trial:
             options |= {"train_iters": steps[-1], "lr_warmup_iters": steps[-1] // 10}
         places = {"data": shards, "init_from": base.path, "save": f"{{output}}/train/{arm}"}
-        words = [] if recipe is None else ["--recipe", self._with_layout(recipe)]
+        words = [] if recipe is None else ["--recipe", recipe]
         return Stage(
             name=f"train-{arm}",
             kind="train",
@@ -152,32 +162,32 @@ class _Builder:
             resources=self._resources,
         )
 
-    def _with_layout(self, recipe: str) -> str:
-        layout = self._choices.layout
-        if layout is None or not recipe.startswith(paper.PREFIX) or "@" in recipe:
-            return recipe
-        return f"{recipe}@{layout}"
-
     def _recipe_file(self, recipe: str | None) -> dict[str, Path]:
         """A recipe that is a file counts by its content. What a `base` in it names counts by its name alone."""
         return {"recipe": Path(recipe)} if recipe is not None and Path(recipe).is_file() else {}
 
     def _export(self, arm: str, steps: Sequence[int]) -> Stage:
-        folder = f"{{output}}/hf/{arm}"
+        save, folder = f"{{output}}/train/{arm}", f"{{output}}/hf/{arm}"
+        # With one iteration, to-hf takes the export's own folder.
+        target = folder if len(steps) > 1 else f"{folder}/iter_{steps[0]:07d}"
         iterations = ",".join(map(str, steps))
+        commands: list[tuple[str, ...]] = [
+            (*TO_HF, "--checkpoint", save, "--iteration", iterations, "--output", target)
+        ]
+        if self._run.keep_checkpoints == "last":
+            drop = ("tools/python", "-m", "megatron_sft.studies.drop_checkpoints")
+            commands.append((*drop, "--checkpoint", save, "--exports", folder))
         return Stage(
             name=f"convert-{arm}",
             kind="convert",
             title=f"{len(steps)} checkpoints as Hugging Face folders",
-            commands=(
-                (*TO_HF, "--checkpoint", f"{{output}}/train/{arm}", "--iteration", iterations, "--output", folder),
-            ),
+            commands=tuple(commands),
             outputs=(folder,),
             after=(f"train-{arm}",),
         )
 
     def _evaluations(self, arm: str, steps: Sequence[int]) -> list[Stage]:
-        num_parts = min(self._choices.evaluation_parts, len(steps))
+        num_parts, num_tasks = min(self._choices.evaluation_parts, len(steps)), len(self._choices.asked_benchmarks)
         stages = []
         for part in range(num_parts):
             folder = f"{{output}}/eval/arms/{arm}" + (f"/part-{part + 1}" if num_parts > 1 else "")
@@ -185,7 +195,7 @@ class _Builder:
             stages.append(
                 self._evaluation(
                     name=f"evaluate-{arm}" + (f"-part-{part + 1}" if num_parts > 1 else ""),
-                    title=f"{len(steps[part::num_parts])} checkpoints on {len(self._study.benchmarks)} benchmarks",
+                    title=f"{len(steps[part::num_parts])} checkpoints on {num_tasks} benchmarks",
                     words=(*models, *split(self._run.evaluate, "evaluate")),
                     folder=folder,
                     after=(f"convert-{arm}",),
@@ -199,7 +209,7 @@ class _Builder:
         words = [*split(self._run.evaluate, "evaluate"), *split(self._run.evaluate_base, "evaluate_base")]
         return self._evaluation(
             name=f"evaluate-base-{model}",
-            title=f"{model} itself on {len(self._study.benchmarks)} benchmarks",
+            title=f"{model} itself on {len(self._choices.asked_benchmarks)} benchmarks",
             words=("--base", base.path, *words),
             folder=f"{{output}}/eval/base/{model}",
             after=base.after,
@@ -216,7 +226,7 @@ class _Builder:
         after: Sequence[str],
         inputs: dict[str, Path] | None = None,
     ) -> Stage:
-        benchmarks = self._study.benchmarks.values()
+        benchmarks = [self._study.benchmarks[name] for name in self._choices.asked_benchmarks]
         in_domain = _names(one.task for one in benchmarks if one.group == "in-domain")
         is_made_here, inputs = self._run.held_out is not None, inputs or {}
         if not is_made_here:

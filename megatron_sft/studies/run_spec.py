@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from megatron_sft.errors import ConfigError
 from megatron_sft.recipes.values import nearest, option_types, read_option
@@ -89,6 +89,10 @@ class RunSpec:
     """Further words of tools/evaluate."""
     evaluate_base: str = ""
     """The same, for base models only."""
+    keep_checkpoints: Literal["all", "last"] = "all"
+    """last: once an arm is exported, its checkpoints but the last one are removed."""
+    answer_tokens: dict[str, int] = field(default_factory=dict)
+    """By benchmark: tokens of an answer, for --plan."""
 
     @property
     def uses_gpus(self) -> bool:

@@ -66,7 +66,7 @@ def test_reads_a_study(tmp_path: Path) -> None:
         ("model: B, skip", "model: C, skip", "small.yaml: arm b: model: C: the axis has A, B; add it there, or choose"),
         ("skip_steps: [20]", "skip_steps: [25]", "arm b: skip_steps: 25 is none of the study's steps"),
         ("steps: [10, 20, 40]", "steps: [20, 10]", "steps: [20, 10]: expected rising numbers"),
-        ("recipe: own.yaml, model: B", "model: B", "small.yaml:17: recipe is missing here"),
+        ("task: sums, ", "", "small.yaml:14: task is missing here"),
         (
             "arms: [a-fast, b]",
             "arms: [a-fats, b]",
