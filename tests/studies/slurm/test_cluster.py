@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("submitit")
 
-from megatron_sft.errors import ConfigError
+from megatron_sft.errors import ConfigError, EnvironmentProblem
 from megatron_sft.stages.graph import LAUNCHER, Graph, Resources, Stage
 from megatron_sft.stages.local import LocalRunner
 from megatron_sft.stages.marks import Mark
@@ -183,6 +183,11 @@ def test_what_befalls_jobs(cluster: Cluster, tmp_path: Path) -> None:
     # The next call goes on with both that did not end.
     assert set(states(run(tmp_path, *stages)).values()) == {"done"}
     assert [len((tmp_path / fate / "lives").read_text()) for fate in fates] == [2, 2, 2, 2, 2, 1]
+
+
+def test_a_job_that_slurm_refuses(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"sbatch refuses a: .*invalid partition"):
+        run(tmp_path, appending("a"), spec=replace(SPEC, all=JobSpec(partition="nowhere")))
 
 
 @is_opted_in
