@@ -162,9 +162,8 @@ class SlurmRunner:
         except (FailedJobError, FailedSubmissionError) as error:
             raise EnvironmentProblem(f"sbatch refuses {', '.join(stage.name for stage in group)}: {error}") from error
         ids = [job.job_id for job in jobs]
-        print(
-            f"submitted {', '.join(f'{what.name} ({job})' for what, job in zip(whats, ids, strict=True))}", flush=True
-        )
+        shown = [f"{what.name} ({job})" for what, job in zip(whats, ids, strict=True)]
+        print(f"submitted {', '.join(shown)}", flush=True)
         return ids
 
     def _keys(self) -> dict[str, str | None]:
@@ -264,7 +263,10 @@ class SlurmRunner:
             self._local.marks.write(name, mark)
 
     def _how_to_cancel(self, names: Sequence[str]) -> str:
-        queue = look()
+        try:
+            queue = look()
+        except EnvironmentProblem as error:
+            return f"{error}; squeue --me shows them."
         records = [record for name in names if (record := self._live_record(name, queue)) is not None]
         return f"To cancel: scancel {' '.join(record.job for record in records)}" if records else "No job is left."
 
@@ -281,7 +283,8 @@ def _line(name: str, status: Status) -> str:
 
 def _counted(statuses: Mapping[str, Status]) -> str:
     counts = Counter(status.word for status in statuses.values())
-    return f"{len(statuses)} stages: " + ", ".join(f"{number} {word}" for word, number in counts.most_common())
+    words = ", ".join(f"{number} {word}" for word, number in counts.most_common())
+    return f"{len(statuses)} stage{'s' * (len(statuses) > 1)}: {words}"
 
 
 def _clock() -> str:

@@ -209,10 +209,20 @@ def test_a_second_call_finds_the_jobs_of_the_first(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     graph = Graph([counting("slow"), appending("end", "slow")])
-    first = SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"], is_waiting=False)
-    assert "done" not in states(first).values()
+
+    def press_ctrl_c() -> None:
+        wait_for(lambda: (tmp_path / "slow" / "step-01").exists(), 60, cluster.logs)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press_ctrl_c).start()
+    with pytest.raises(KeyboardInterrupt):
+        SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"])
+    jobs = [cluster.job(name)[0] for name in ("slow", "end")]
     output = capsys.readouterr().out
-    assert output.count("submitted") == 2 and "scancel" in output
+    assert output.count("submitted") == 2
+    assert f"To cancel: scancel {jobs[0]} {jobs[1]}" in output
+    SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"], is_waiting=False)
+    assert f"slow: running (job {jobs[0]}" in capsys.readouterr().out
     assert states(SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"])) == {"slow": "done", "end": "done"}
     assert "submitted" not in capsys.readouterr().out
     assert (tmp_path / "slow" / "lives").read_text() == "x"
