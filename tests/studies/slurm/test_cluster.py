@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("submitit")
 
-from megatron_sft.errors import ConfigError
+from megatron_sft.errors import ConfigError, EnvironmentProblem
 from megatron_sft.stages.graph import LAUNCHER, Graph, Resources, Stage
 from megatron_sft.stages.local import LocalRunner
 from megatron_sft.stages.marks import Mark
@@ -185,6 +185,11 @@ def test_what_befalls_jobs(cluster: Cluster, tmp_path: Path) -> None:
     assert [len((tmp_path / fate / "lives").read_text()) for fate in fates] == [2, 2, 2, 2, 2, 1]
 
 
+def test_a_job_that_slurm_refuses(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"sbatch refuses a: .*invalid partition"):
+        run(tmp_path, appending("a"), spec=replace(SPEC, all=JobSpec(partition="nowhere")))
+
+
 @is_opted_in
 def test_a_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     running = Background(tmp_path, counting("unlucky"), appending("end", "unlucky"))
@@ -204,10 +209,20 @@ def test_a_second_call_finds_the_jobs_of_the_first(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     graph = Graph([counting("slow"), appending("end", "slow")])
-    first = SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"], is_waiting=False)
-    assert "done" not in states(first).values()
+
+    def press_ctrl_c() -> None:
+        wait_for(lambda: (tmp_path / "slow" / "step-01").exists(), 60, cluster.logs)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press_ctrl_c).start()
+    with pytest.raises(KeyboardInterrupt):
+        SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"])
+    jobs = [cluster.job(name)[0] for name in ("slow", "end")]
     output = capsys.readouterr().out
-    assert output.count("submitted") == 2 and "scancel" in output
+    assert output.count("submitted") == 2
+    assert f"To cancel: scancel {jobs[0]} {jobs[1]}" in output
+    SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"], is_waiting=False)
+    assert f"slow: running (job {jobs[0]}" in capsys.readouterr().out
     assert states(SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"])) == {"slow": "done", "end": "done"}
     assert "submitted" not in capsys.readouterr().out
     assert (tmp_path / "slow" / "lives").read_text() == "x"
@@ -251,6 +266,22 @@ def test_a_training_on_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert (tmp_path / "where.txt").read_text() == "node0 node1"
 
 
+@is_opted_in
+def test_a_node_that_fails_ends_the_others(cluster: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    program = tmp_path / "meet.py"
+    program.write_text(f"import os\nif os.environ['RANK'] == '1':\n    raise SystemExit('no such device')\n{MEETING}")
+    words = (LAUNCHER, str(program), "{output}/where.txt")
+    stages = [
+        appending("meet", kind="train", commands=(words,), resources=Resources(nodes=2)),
+        appending("end", "meet"),
+    ]
+    marks = run(tmp_path, *stages)
+    assert states(marks) == {"meet": "failed", "end": "blocked"}
+    assert "node-1.log" in marks["meet"].why
+    assert "no such device" in (tmp_path / "logs" / "meet.node-1.log").read_text()
+
+
 TRAINING = ("iteration", "loss", "grad_norm", "lr")
 JOBS = """
 poll_s: 1
@@ -284,7 +315,7 @@ def read_scores(folder: Path) -> list[list[Any]]:
 
 @is_opted_in
 def test_a_study_whose_nodes_are_lost_equals_an_undisturbed_one(cluster: Cluster, tmp_path: Path) -> None:
-    """Two arms, each trained on two nodes; one training loses a node, the other one is requeued."""
+    """Two arms, each trained on two nodes; one training loses a node, the other one its time."""
     pytest.importorskip("megatron.core")
     pytest.importorskip("vllm")
     jobs, processes = tmp_path / "jobs.yaml", tmp_path / "processes.yaml"
@@ -302,7 +333,7 @@ def test_a_study_whose_nodes_are_lost_equals_an_undisturbed_one(cluster: Cluster
         wait_for(lambda: num_lines(other) >= 5, 600, cluster.logs)
         record = Records(broken).read("train-without")
         assert record is not None
-        cluster.run("scontrol", "requeue", record.job)
+        cluster.run("scancel", "--signal=USR2", record.job)
         assert running.wait(1200) == 0
     restarts = {row[0]: row[3] for row in cluster.queue()}
     for arm in ("with-traces", "without"):
