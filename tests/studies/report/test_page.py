@@ -10,7 +10,14 @@ import pytest
 
 from megatron_sft.studies.find import find_published
 from megatron_sft.studies.findings import Findings
-from megatron_sft.studies.report.page import predictions_of, render, sorted_claims, without_idle_averages, write
+from megatron_sft.studies.report.page import (
+    predictions_of,
+    render,
+    sorted_claims,
+    with_shared_styles,
+    without_idle_averages,
+    write,
+)
 from megatron_sft.studies.report.sections import sections_of
 from megatron_sft.studies.study import load
 
@@ -122,6 +129,15 @@ def test_the_paper_from_its_numbers_alone(parse: Callable[[str], Any]) -> None:
     assert matrix["1.7b-math-cot"][1].startswith("↘? dip, end open")
     assert "Fig. 3 and 5" in text
     assert len(text) < 2_000_000
+
+
+def test_styles_that_figures_repeat_become_classes() -> None:
+    figure = '<svg><path style="fill: red"/><text style="fill: red">style="fill: red"</text><g style="x"></g></svg>'
+    page = with_shared_styles(f'<style>a</style><p style="fill: red"></p>{figure}')
+    assert page == (
+        '<style>a.s0{fill: red}\n.s1{x}\n</style><p style="fill: red"></p>'
+        '<svg><path class="s0"/><text class="s0">style="fill: red"</text><g class="s1"></g></svg>'
+    )
 
 
 def test_averages_of_one_benchmark_are_not_shown(findings: Findings) -> None:
