@@ -11,7 +11,7 @@ from tqdm import tqdm
 from evals.plan import PlannedAnswer, TaskPlan
 from evals.records import KeyedRecords
 from megatron_sft.generation.endpoint_protocol import TextCompletion
-from megatron_sft.generation.engine import Completion, EngineReport, Request
+from megatron_sft.generation.engine_messages import Completion, EngineReport, Request
 
 
 class MissingAnswers:

@@ -20,6 +20,7 @@ from megatron_sft.studies.cost import Costs, Machine
 from megatron_sft.studies.graph import Choices, build
 from megatron_sft.studies.plan import lines
 from megatron_sft.studies.run_spec import RunSpec
+from megatron_sft.studies.slurm import run_on_slurm
 from megatron_sft.studies.study import Study, find, read
 
 Kind = Literal["data", "models", "train", "convert", "evaluate", "report"]
@@ -56,6 +57,12 @@ class RunStudyConfig:
     """Steps at which every arm is evaluated in place of the study's, rising; the last one ends the training."""
     evaluation_parts: int = 1
     """Stages that each arm's checkpoints are dealt to, for clusters."""
+    executor: Literal["local", "slurm"] = "local"
+    """Run the stages one after the other on this machine, or each as a job of a Slurm cluster."""
+    slurm: Path | None = None
+    """With --executor slurm: YAML file of what jobs ask for."""
+    no_wait: bool = False
+    """With --executor slurm: submit the jobs and return."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
@@ -63,6 +70,9 @@ class RunStudyConfig:
             raise ConfigError(f"--trial {' '.join(map(str, self.trial))}: expected rising steps from 1, such as 2 4")
         if self.evaluation_parts < 1:
             raise ConfigError(f"--evaluation-parts {self.evaluation_parts}: must be at least 1")
+        if self.executor != "slurm" and (self.slurm is not None or self.no_wait):
+            option = "--no-wait" if self.slurm is None else f"--slurm {self.slurm}"
+            raise ConfigError(f"{option} has no effect without --executor slurm")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,10 +98,14 @@ def run_study(config: RunStudyConfig) -> None:
         verdicts = {name: verdict for name, verdict in runner.verdicts().items() if name in asked}
         print(*lines(verdicts, costs, choices), sep="\n")
         return
-    _check_runs_here(graph, asked)
     with stopped_by_sigterm():
-        marks = runner.run(asked)
-    _finish(runner, marks)
+        if config.executor == "slurm":
+            marks = run_on_slurm(graph, runner.output, asked, file=config.slurm, is_waiting=not config.no_wait)
+        else:
+            _check_runs_here(graph, asked)
+            marks = runner.run(asked)
+    if not config.no_wait:
+        _finish(runner, marks)
 
 
 def choices_of(config: RunStudyConfig, study: Study, file: Path) -> Choices:
@@ -157,7 +171,8 @@ def _check_runs_here(graph: Graph, asked: Sequence[str]) -> None:
     for name in asked:
         if graph[name].resources.nodes > 1:
             raise ConfigError(
-                f"{name} takes {graph[name].resources.nodes} nodes, and this is one: take another --layout, or --plan"
+                f"{name} takes {graph[name].resources.nodes} nodes, and this is one: "
+                "take --executor slurm, another --layout, or --plan"
             )
 
 
