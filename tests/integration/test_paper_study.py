@@ -75,7 +75,7 @@ def start(places: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "megatron_sft.studies", "studies/paper", "--output", str(places / "run")]
     command += ["--only", *ARMS, "--benchmark", "math500", "aime24", "--trial", *map(str, STEPS)]
     command += ["--models", str(places / "models"), "--benchmarks", str(places / "benchmarks")]
-    command += ["--run", str(places / "here.yaml"), "--stage", "data", "models", "train", "convert", "evaluate"]
+    command += ["--run", str(places / "here.yaml")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

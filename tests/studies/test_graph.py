@@ -102,7 +102,9 @@ def test_only_some_arms() -> None:
 def test_a_trial_has_steps_of_its_own_and_a_warm_up_that_fits() -> None:
     options = trainer_options(paper_graph(trial=(2, 4))["train-1.7b-math-cot"])
     assert (options.train_iters, options.listed_save_iters(), options.lr_warmup_iters) == (4, [2, 4], 0)
+    assert "report" in paper_graph(trial=(10, 20))
     graph = paper_graph(trial=(3,))
+    assert "report" not in graph
     assert graph["convert-1.7b-math-cot"].commands[0][-1].endswith("/hf/1.7b-math-cot/iter_0000003")
 
 
