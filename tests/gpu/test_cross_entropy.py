@@ -56,8 +56,8 @@ def test_losses_and_gradients_are_those_of_float64(compute, dtype):
         weighted_sum(losses[None], weights[None]).backward()
     assert losses.dtype == torch.float32
     torch.testing.assert_close(losses.double(), reference, rtol=1e-5, atol=1e-5)
-    # A gradient has the type of the logits.
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    # A gradient has the type of the logits; that of Megatron-Core's fusion is rounded to bf16 whatever they are.
+    tolerance = 1e-5 if dtype == torch.float32 and compute is not core_fused else 1e-2
     assert given.grad is not None
     assert float((given.grad.double() - exact.grad).norm() / exact.grad.norm()) < tolerance
     assert (given.grad[::3] == 0).all()

@@ -17,6 +17,8 @@ from megatron_sft.train.options import TrainOptions
 from tests.train.harness import BATCH, read_metrics
 
 ITERATIONS = 8
+TOLERANCE = 0.03
+"""Of FP8 after some large updates."""
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def losses(world, gpu_model, tmp_path):
             "seq_length": 256,
             "train_iters": ITERATIONS,
             # So that the weights of the first iteration are soon far away.
-            "lr": 3e-3,
+            "lr": 1e-3,
             "bf16": True,
             "device": "cuda",
         }
@@ -49,12 +51,11 @@ def losses(world, gpu_model, tmp_path):
 @pytest.mark.parametrize("recipe", ["tensorwise", "delayed", "blockwise"])
 def test_fp8_follows_updates(losses, recipe, monkeypatch):
     expected = losses("bf16")
+    assert expected[-1] < (1 - 3 * TOLERANCE) * expected[0], "the weights should have changed much"
     fp8 = {"fp8_format": "hybrid", "fp8_recipe": recipe}
-    found = losses("fp8", **fp8)
-    assert expected[-1] < expected[0] - 0.3, "the weights should have changed much"
-    assert found == pytest.approx(expected, rel=1e-2)
+    assert losses("fp8", **fp8) == pytest.approx(expected, rel=TOLERANCE)
     # What this test finds where the flag is not set.
     monkeypatch.setattr(MegatronModule, "set_is_first_microbatch", lambda self: None)
     stale = losses("stale", **fp8)
-    assert stale[0] == pytest.approx(expected[0], rel=1e-2)
-    assert stale[-1] != pytest.approx(expected[-1], rel=1e-2)
+    assert stale[0] == pytest.approx(expected[0], rel=TOLERANCE)
+    assert stale[-1] != pytest.approx(expected[-1], rel=TOLERANCE)

@@ -1,10 +1,10 @@
-"""Two ranks on one GPU: `torchrun --nproc-per-node 2 two_ranks.py BACKEND JSON`.
+"""A run of two ranks on one GPU: `torchrun --nproc-per-node 2 two_ranks.py BACKEND OPTIONS`, the options as JSON.
 
-The JSON object has options of runs by name. Rank 0 prints a JSON object: by name `done`, or the error that ended the
-run. The first error ends the program, for the ranks may then wait for each other.
+Prints `FOUND ` and a JSON string: `done`, or the error that ended the run, from the rank that met it first.
 """
 
 import json
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -16,30 +16,26 @@ from megatron_sft.model.device import Device
 from megatron_sft.train.options import TrainOptions
 
 PATHS = ("data", "save", "init_from")
-TIMEOUT = timedelta(minutes=2)
 
 
 def main() -> None:
-    device = Device(torch_device=torch.device("cuda", 0), backend=sys.argv[1])
-    store, rank, world_size = next(torch.distributed.rendezvous("env://"))
-    found = {}
-    for name, values in json.loads(sys.argv[2]).items():
-        own_store = torch.distributed.PrefixStore(name, store)
-        try:
-            torch.distributed.init_process_group(
-                device.backend, store=own_store, rank=rank, world_size=world_size, timeout=TIMEOUT
-            )
-            with device.activate():
-                # What cannot work fails here, before a model is built.
-                torch.distributed.all_reduce(torch.ones(1, device=device.torch_device))
-                pretrain_sft.train(TrainOptions(**{**values, **{path: Path(values[path]) for path in PATHS}}), device)
-        except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
-            break
-        found[name] = "done"
-        torch.distributed.destroy_process_group()
-    if rank == 0:
-        print("FOUND " + json.dumps(found), flush=True)
+    values = json.loads(sys.argv[2])
+    options = TrainOptions(**{**values, **{path: Path(values[path]) for path in PATHS}})
+    device = Device(torch_device=torch.device(options.device, 0), backend=sys.argv[1])
+    timeout = timedelta(minutes=options.distributed_timeout_minutes)
+    try:
+        torch.distributed.init_process_group(device.backend, timeout=timeout)
+        with device.activate():
+            # What cannot work at all fails here, before a model is built.
+            torch.distributed.all_reduce(torch.ones(1, device=device.torch_device))
+            pretrain_sft.train(options, device)
+    except Exception as error:
+        print("FOUND " + json.dumps(f"{type(error).__name__}: {error}"), flush=True)
+        # The other rank may wait for this one, and so would an orderly end.
+        os._exit(1)
+    if torch.distributed.get_rank() == 0:
+        print("FOUND " + json.dumps("done"), flush=True)
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
