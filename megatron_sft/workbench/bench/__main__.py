@@ -1,9 +1,5 @@
-<<<<<<< HEAD
-"""`tools/bench`: what data layer and trainer cost, beside their peers and beside what the machine can do at most; and
-=======
-"""`tools/bench`: what the data layer and conversion cost, beside their peers and what the machine can do at most; and
->>>>>>> convert
-how often the analysis of a study is right.
+"""`tools/bench`: what data layer, conversion and trainer cost, beside their peers and what the machine can do at most;
+and how often the analysis of a study is right.
 
 Each subcommand is a module of this package with its own options, imported only when it is asked for: they need
 different optional packages.
