@@ -115,7 +115,7 @@ def _point_panels(findings: Findings, found: Sequence[ArmDifference], numbers: d
             ends = "; ".join(f"{title} {_at_end(d)}" for title, d in zip(titles, here, strict=True))
             panels.append(
                 Panel(
-                    title=pair,
+                    title=pair.removesuffix(PUBLISHED),
                     note="" if unit == "per cent" else unit,
                     alt=words.one_line(f"Differences {pair} at the last step: {ends}"),
                     rows=(
