@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.aggregate import Provenance, aggregate
+from evals.answers import write_answers
 from evals.compare import GradedPlan, compare
 from evals.config import BasePrompt, EvaluateConfig
 from evals.generate import generate
@@ -98,6 +99,7 @@ def grade_and_aggregate(
                 num_threads = config.num_grading_threads if plan.task.grader in SEVERAL_AT_A_TIME else 1
                 graded, name = grade(config.output, plan, grader, num_threads), grader.name
             task = plan.task
+            write_answers(config.output, plan, graded, task.ratios)
             entry = aggregate(plan, graded, name, provenance, ratios=task.ratios, published=task.published)
             entry["quirks"] = list(task.quirks)
             if task.grader == JUDGE:

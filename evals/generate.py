@@ -15,7 +15,8 @@ from evals.missing import MissingAnswers
 from evals.plan import TaskPlan, max_model_len
 from megatron_sft.errors import EnvironmentProblem, IncompleteError
 from megatron_sft.generation.endpoint_protocol import EndpointReport, EndpointSettings
-from megatron_sft.generation.engine import Engine, EngineReport, EngineSettings, Request, make_context, run_engine
+from megatron_sft.generation.engine import Engine, make_context, run_engine
+from megatron_sft.generation.engine_messages import EngineReport, EngineSettings, Request
 from megatron_sft.generation.model_folder import ModelFolder
 from megatron_sft.generation.sharing import SharedIterator, devices_of
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from evals.plan import PlannedAnswer, TaskPlan
 from evals.records import KeyedRecords
 from megatron_sft.generation.endpoint_protocol import TextCompletion
-from megatron_sft.generation.engine import Completion, EngineReport, Request
+from megatron_sft.generation.engine_messages import Completion, EngineReport, Request
 
 
 class MissingAnswers:
@@ -21,13 +21,14 @@ class MissingAnswers:
         self.model = plans[0].model
         stores = [KeyedRecords(plan.records_path(output, "generations")) for plan in plans]
         self._stores = stores
-        self._missing = {
-            answer.key: (plan, store, answer)
-            for plan, store in zip(plans, stores, strict=True)
-            for answer in plan.answers
-            if answer.key not in store
-        }
-        self.num_reused = sum(len(plan.answers) for plan in plans) - len(self._missing)
+        # Two tasks may ask the same: one answer, filed with each of them.
+        self._missing: dict[str, list[tuple[TaskPlan, KeyedRecords, PlannedAnswer]]] = {}
+        for plan, store in zip(plans, stores, strict=True):
+            for answer in plan.answers:
+                if answer.key not in store:
+                    self._missing.setdefault(answer.key, []).append((plan, store, answer))
+        num_missing = sum(len(places) for places in self._missing.values())
+        self.num_reused = sum(len(plan.answers) for plan in plans) - num_missing
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -36,14 +37,15 @@ class MissingAnswers:
 
     def requests(self) -> list[Request]:
         """Return the requests for them."""
-        return [_request(plan, answer) for plan, _, answer in self._missing.values()]
+        return [_request(plan, answer) for (plan, _, answer), *_ in self._missing.values()]
 
     def file(self, completions: Iterable[Completion | TextCompletion], versions: dict[str, str]) -> None:
         """File what an engine answered."""
         with self._lock:
             for completion in completions:
-                plan, store, answer = self._missing[completion.key]
-                store.append(record_of(plan, answer, completion, versions))
+                for plan, store, answer in self._missing[completion.key]:
+                    if answer.key not in store:
+                        store.append(record_of(plan, answer, completion, versions))
 
     def say_reused(self) -> None:
         """Say that there is nothing to do."""

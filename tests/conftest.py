@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -64,16 +65,10 @@ def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tokenizer(tmp_path_factory.mktemp("tiny") / "tokenizer")
 
 
-@pytest.fixture(scope="session")
-def random_model(tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen3 folder with random weights, large enough in scale for its greedy answers to vary; iteration 40."""
-    torch = pytest.importorskip("torch")
+def tiny_qwen3_config(**more: Any) -> Any:
+    """The configuration of a Qwen3 of two layers whose random weights answer differently to different prompts."""
     transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("random") / "step-40"
-    shutil.copytree(tiny_tokenizer, folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.Qwen3Config(
+    return transformers.Qwen3Config(
         vocab_size=320,
         hidden_size=64,
         intermediate_size=128,
@@ -84,8 +79,20 @@ def random_model(tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory)
         max_position_embeddings=256,
         initializer_range=0.3,
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
+        **more,
     )
+
+
+@pytest.fixture(scope="session")
+def random_model(tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 folder with random weights, large enough in scale for its greedy answers to vary; iteration 40."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("random") / "step-40"
+    shutil.copytree(tiny_tokenizer, folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(0)
+    config = tiny_qwen3_config(eos_token_id=tokenizer.eos_token_id)
     model = transformers.Qwen3ForCausalLM(config)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     model.save_pretrained(folder)

@@ -28,6 +28,7 @@ LAYERS: dict[str, int] = {
     "megatron_sft.data": 1,
     "megatron_sft.model": 1,
     "megatron_sft.recipes": 1,
+    "megatron_sft.drawing": 1,
     "megatron_sft.stages": 1,
     "megatron_sft.train": 2,
     "megatron_sft.convert": 2,

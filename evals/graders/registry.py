@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from evals.graders.choice import ChoiceGrader, GpqaPaperGrader, MmluProPaperGrader
 from evals.graders.code import CodeGrader, CodePaperGrader
+from evals.graders.code_request import CodeRequestGrader
 from evals.graders.countdown import CountdownGrader
 from evals.graders.exact import ExactGrader
 from evals.graders.form import FormGrader
@@ -29,6 +30,7 @@ def builtin_graders() -> dict[str, Callable[[], Grader]]:
         "yes_no": YesNoGrader,
         "ifeval": IfevalGrader,
         "form": FormGrader,
+        "code_request": CodeRequestGrader,
         "code": CodeGrader,
         "code_paper": CodePaperGrader,
     }

@@ -21,7 +21,8 @@ from megatron_sft.generation.endpoint_protocol import (
     ScoreRequest,
     TextCompletion,
 )
-from megatron_sft.generation.engine import Completion, EngineSettings, Request, make_context, run_engine
+from megatron_sft.generation.engine import make_context, run_engine
+from megatron_sft.generation.engine_messages import Completion, EngineSettings, Request
 from megatron_sft.generation.model_folder import ModelFolder, open_model
 
 MAX_TOKENS = 4096

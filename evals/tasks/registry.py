@@ -4,6 +4,7 @@ from evals.tasks import (
     aime24,
     aime25,
     alpaca_eval,
+    code_requests,
     countdown,
     gpqa_diamond,
     gsm8k,
@@ -56,6 +57,7 @@ def builtin_benchmarks() -> dict[str, Benchmark]:
         humaneval.BENCHMARK,
         harmbench.BENCHMARK,
         countdown.BENCHMARK,
+        *code_requests.BENCHMARKS,
         *reasoning_gym.BENCHMARKS,
     )
     return {benchmark.name: benchmark for benchmark in benchmarks}

@@ -30,6 +30,8 @@ from megatron_sft.files import write_text
 
 MAX_BARREN_DRAWS = 20_000
 """Draws in a row without a new problem after which the family counts as exhausted."""
+DEFAULT_WRONG_SHARE = 0.3
+"""Of rows of the style low_quality."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class MakeTasksConfig:
 
     tasks: str
     """Tasks to write, separated by commas: addition, subtraction, countdown, comparison, sorting, reversal,
-    counting, and, with reasoning-gym installed, gym_chain_sum, gym_gcd, gym_countdown."""
+    counting, locked_code, open_code, and, with reasoning-gym installed, gym_chain_sum, gym_gcd, gym_countdown."""
     output: Path
     """Folder to write to; files of the same names are replaced."""
     num_train: int = 10_000
@@ -46,7 +48,11 @@ class MakeTasksConfig:
     num_held_out: int = 200
     """Held-out problems per task; none of them can occur in any training file, whatever its seed."""
     style: Style = "trace"
-    """trace: `<think>` steps `</think>` and the boxed answer; short: the boxed answer alone."""
+    """trace: `<think>` steps `</think>` and the boxed answer; short: the boxed answer alone; low_quality: every second
+    step without a think block and the boxed answer, which is wrong in a share of the rows. These say that they are not
+    verified: build shards of them without --verify."""
+    wrong_share: float | None = None
+    """Share of rows of the style low_quality whose boxed answer is wrong, 0 to 1. Default: 0.3."""
     seed: int = 0
     """Which problems are drawn, and in which order."""
     max_digits: int | None = None
@@ -60,6 +66,10 @@ class MakeTasksConfig:
         """Refuse counts and sizes that cannot work."""
         if self.num_train < 0 or self.num_held_out < 0 or self.num_train + self.num_held_out == 0:
             raise ConfigError("--num-train and --num-held-out must not be negative, nor both 0")
+        if self.wrong_share is not None and self.style != "low_quality":
+            raise ConfigError(f"--wrong-share has no effect on --style {self.style}: leave it out, or take low_quality")
+        if self.wrong_share is not None and not 0 <= self.wrong_share <= 1:
+            raise ConfigError(f"--wrong-share {self.wrong_share}: must be from 0 to 1")
         for option, value, low, high in (
             ("--max-digits", self.max_digits, 1, 12),
             ("--max-string-digits", self.max_string_digits, 3, 40),
@@ -70,6 +80,10 @@ class MakeTasksConfig:
     def task_names(self) -> list[str]:
         """Return the names in `tasks`."""
         return [name.strip() for name in self.tasks.split(",") if name.strip()]
+
+    def share_of_wrong(self) -> float:
+        """Return `wrong_share`, its default filled in."""
+        return DEFAULT_WRONG_SHARE if self.wrong_share is None else self.wrong_share
 
     def difficulty(self) -> Difficulty:
         """Return the sizes, defaults filled in."""
@@ -100,7 +114,9 @@ def run(config: MakeTasksConfig) -> None:
                 f"{entry['file']}: {num_rows} rows, longest response {entry['max_response_chars']} characters",
                 flush=True,
             )
-    settings = {"seed": config.seed, "style": config.style, "held_out_percent": HELD_OUT_PERCENT}
+    settings: dict[str, Any] = {"seed": config.seed, "style": config.style, "held_out_percent": HELD_OUT_PERCENT}
+    if config.style == "low_quality":
+        settings["wrong_share"] = config.share_of_wrong()
     record = {"settings": settings, "difficulty": asdict(difficulty), "files": account}
     write_text(config.output / "make_tasks.json", json.dumps(record, indent=2) + "\n")
 
@@ -114,7 +130,7 @@ def refuse_ineffective(config: MakeTasksConfig, families: Sequence[Family]) -> N
                 f"--{option.replace('_', '-')} has no effect on the tasks chosen ({config.tasks}): leave it out"
             )
     for family in families:
-        if config.style == "trace" and not family.has_traces:
+        if config.style != "short" and not family.has_traces:
             raise ConfigError(f"task {family.name} has answers but no traces: write it with --style short")
 
 
@@ -128,7 +144,14 @@ def write_file(
     lines, lengths = [], [0]
     for number, problem in enumerate(draw_problems(family, split, num_rows, rng, difficulty, drawn)):
         row_id = f"{family.name}-{split.replace('_', '-')}-{number:06d}"
-        row = make_row(family, problem, row_id=row_id, style=config.style)
+        row = make_row(
+            family,
+            problem,
+            row_id=row_id,
+            style=config.style,
+            wrong_share=config.share_of_wrong(),
+            seed=config.seed,
+        )
         lengths.append(len(row["response"]))
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     text = "".join(lines)

@@ -30,7 +30,7 @@ from megatron_sft.generation.endpoint_protocol import (
     refusal,
     root_of,
 )
-from megatron_sft.generation.engine import Completion
+from megatron_sft.generation.engine_messages import Completion
 
 try:
     import httpx

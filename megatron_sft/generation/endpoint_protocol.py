@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from megatron_sft.generation.engine import EngineReport, Request
+from megatron_sft.generation.engine_messages import EngineReport, Request
 
 Dialect: TypeAlias = Literal["vllm", "openai"]
 

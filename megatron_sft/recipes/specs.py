@@ -59,7 +59,7 @@ def _value(name: str, entry: Entry, kind: Any, shown_as: str, what: str) -> Any:
     if kind is Entry:
         return entry
     spec = next((one for one in _choices(kind) if _is_spec(one)), None)
-    if spec is not None:
+    if spec is not None and not (str in _choices(kind) and isinstance(entry.node, yaml.ScalarNode)):
         return read_spec(spec, entry.node, shown_as, what=what)
     mapping = next((one for one in _choices(kind) if get_origin(one) is dict), None)
     if mapping is not None:
@@ -74,7 +74,7 @@ def _value(name: str, entry: Entry, kind: Any, shown_as: str, what: str) -> Any:
         if not isinstance(entry.node, yaml.SequenceNode):
             raise ConfigError(f"{entry.place}: {name}: {entry.text}: expected a list")
         return tuple(read_spec(get_args(kind)[0], item, shown_as, what=what) for item in entry.node.value)
-    return read_option(name, entry, {name: kind})
+    return read_option(name, entry, {name: kind if spec is None else str})
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from megatron_sft.errors import ConfigError
-from megatron_sft.recipes.yaml_nodes import Entry, text_of
+from megatron_sft.recipes.yaml_nodes import Entry, place_of, text_of
 
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*(_\d+)*)")
@@ -63,12 +63,12 @@ def read_plain(node: yaml.Node) -> Any:
             return _convert(node, kind)
         except _Unfit as unfit:
             reason = str(unfit)
-    raise ConfigError(f"line {node.start_mark.line + 1}: {text_of(node)}: {reason}")
+    raise ConfigError(f"{place_of(node, shown_as='')}: {text_of(node)}: {reason}")
 
 
 def _name(key: yaml.Node) -> str:
     if not isinstance(key, yaml.ScalarNode):
-        raise ConfigError(f"line {key.start_mark.line + 1}: {text_of(key)}: expected a name")
+        raise ConfigError(f"{place_of(key, shown_as='')}: {text_of(key)}: expected a name")
     return str(key.value)
 
 

@@ -1,49 +1,23 @@
 """Draws the curves of a report as PNG: small panels, one for each task or training metric, with a line for each run."""
 
-import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
+from megatron_sft.drawing import DOTS_PER_INCH, FAINT_INK, STYLE, png_of, set_step_axis
 from megatron_sft.report.load import IN_DOMAIN, Run, Score
 
 # Told apart also by readers who see few colours; the first two are the ones that a single run uses.
 COLOURS = ("#1b6ca8", "#d1662a", "#3a8f5c", "#8b5fbf", "#b5476d", "#6b6b6b")
-INK, FAINT_INK, FAINT = "#22303c", "#6b7885", "#d9dee3"
-STYLE: dict[str, Any] = {
-    "font.size": 9.5,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    # Names come from files: a dollar sign in one is no mathematics.
-    "text.parse_math": False,
-}
-DOTS_PER_INCH = 150
 PANEL_WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 3.7, 2.7, 0.35
 MAX_COLUMNS = 3
-MAX_STEP_LABELS = 9
 # About this many points are drawn of a long training curve; each is the mean of its neighbours.
 MAX_CURVE_POINTS = 400
 
@@ -198,19 +172,6 @@ def draw_curve(
             axes.annotate(label, (0.01, value(score)), xycoords=("axes fraction", "data"), fontsize=7.5, va="bottom")
 
 
-def set_step_axis(axes: Axes, steps: set[int]) -> None:
-    """A logarithmic axis that begins with the base model at 0, labelled at the evaluated steps."""
-    axes.set_xlabel("step")
-    later = sorted(step for step in steps if step > 0)
-    if later:
-        axes.set_xscale("symlog", linthresh=later[0], linscale=0.6)
-        axes.set_xlim(-0.12 * later[0] if 0 in steps else 0.9 * later[0], later[-1] * 1.15)
-    shown = [*([0] if 0 in steps else []), *later[:: math.ceil(len(later) / MAX_STEP_LABELS) or 1]]
-    axes.xaxis.set_major_locator(FixedLocator(shown))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: "base" if step == 0 else f"{step:g}"))
-
-
 def panel_grid(num_panels: int, *, num_columns: int, width: float = PANEL_WIDTH) -> tuple[Figure, list[Axes]]:
     """A figure with `num_panels` panels in rows of `num_columns`; `width` of one panel in inches."""
     num_rows = math.ceil(num_panels / num_columns)
@@ -251,10 +212,3 @@ def mean(values: Iterable[float]) -> float:
 def is_number(value: object) -> bool:
     """Whether a metric has a value that can be drawn (null where it was not finite)."""
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def png_of(figure: Figure) -> bytes:
-    """Render the figure; the same data gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

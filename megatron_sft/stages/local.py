@@ -129,7 +129,7 @@ class LocalRunner:
         if mark.key != key_of(parts):
             return found("do afresh", changes(mark.parts, parts))
         if mark.state != "done":
-            return found("try again" if mark.state == "failed" else "go on", mark.why.partition("\n")[0])
+            return found("try again" if mark.state == "failed" else "go on", mark.reason)
         gone = [path for path in self._outputs(stage) if not path.exists()]
         return found("do afresh", f"{gone[0]} is gone") if gone else found("done")
 

@@ -43,6 +43,14 @@ class Mark:
     """Time of the last attempt, UTC."""
     ended: str = ""
 
+    @property
+    def reason(self) -> str:
+        """`why` in one line: of a program that failed, the last one that it printed."""
+        lines = [line for line in self.why.splitlines() if line.strip()]
+        if len(lines) < 3:
+            return lines[0] if lines else ""
+        return lines[-2].strip()
+
 
 class Marks:
     """The marks of one folder."""

@@ -18,7 +18,7 @@ from megatron_sft.stages.marks import Mark
 from megatron_sft.stages.programs import ROOT
 from megatron_sft.studies.cost import Costs, Machine
 from megatron_sft.studies.graph import Choices, build
-from megatron_sft.studies.plan import lines
+from megatron_sft.studies.plan import lines, with_hours
 from megatron_sft.studies.run_spec import RunSpec
 from megatron_sft.studies.slurm import run_on_slurm
 from megatron_sft.studies.study import Study, find, read
@@ -90,11 +90,14 @@ def run_study(config: RunStudyConfig) -> None:
     study = read(file, shown_as=_shown(file), over=config.run)
     choices = choices_of(config, study, file)
     graph = build(study, choices)
-    runner = LocalRunner(graph, output_of(config, study))
+    output = output_of(config, study)
+    models = None if choices.models is None else ROOT / choices.models
+    costs = Costs(study=study, output=ROOT / output, models=models, machine=Machine(), nodes=choices.nodes)
+    if config.executor == "slurm":
+        graph = with_hours(graph, costs, choices)
+    runner = LocalRunner(graph, output)
     asked = [stage.name for stage in graph if not config.stage or stage.kind in config.stage]
     if config.plan:
-        machine = Machine()
-        costs = Costs(study=study, output=runner.output, models=choices.models, machine=machine, nodes=choices.nodes)
         verdicts = {name: verdict for name, verdict in runner.verdicts().items() if name in asked}
         print(*lines(verdicts, costs, choices), sep="\n")
         return
@@ -182,7 +185,7 @@ def _finish(runner: LocalRunner, marks: dict[str, Mark]) -> None:
     print(f"all stages: {sum(seconds.values()):.0f} s; {runner.output}", flush=True)
     undone = {name: mark for name, mark in marks.items() if mark.state != "done"}
     if undone:
-        lines = [f"\n  {name}: {mark.state}: {mark.why.partition(chr(10))[0]}" for name, mark in undone.items()]
+        lines = [f"\n  {name}: {mark.state}: {mark.reason}" for name, mark in undone.items()]
         raise IncompleteError(
             f"{len(undone)} of {len(marks)} stages are not done; the same command tries again:{''.join(lines)}"
         )

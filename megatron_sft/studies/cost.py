@@ -108,7 +108,7 @@ class Costs:
         size = PRECISIONS[precision]
         count = None if geometry is None else num_parameters(geometry)
         estimate = None
-        if geometry is not None and self.num_gpus:
+        if geometry is not None and self.num_gpus and "seq_length" in options:
             lengths = self._lengths(conditions.data_set, conditions.model, conditions.batch, options["seq_length"])
             layout = tuple((short, options.get(name, 1)) for name, short in _LAYOUT.items())
             estimate = _step(

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from megatron_sft.errors import ConfigError
 from megatron_sft.stages.graph import Stage
+from megatron_sft.stages.programs import ROOT
 from megatron_sft.studies.run_spec import DataSetSpec, RunSpec, split
 from megatron_sft.studies.study import Study
+
+_SUFFIXES = (".yaml", ".json", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,20 +103,27 @@ def _rows_stage(run: RunSpec, name: str, model: str, models: Path | None) -> Sta
     if spec.recipe is None:
         commands = tuple(_words(run, text, folder) for text in spec.make)
         return Stage(
-            name=f"data-{name}", kind="data", title=f"rows of {name}", commands=commands, outputs=(folder,), after=after
+            name=f"data-{name}",
+            kind="data",
+            title=f"rows of {name}",
+            commands=commands,
+            outputs=(folder,),
+            after=after,
+            inputs=_outside(commands),
         )
     tokenizer = _tokenizer(run, model, models)
+    further = _words(run, spec.options, folder)
     words = ("tools/build_dataset", spec.recipe, "--output", folder, "--tokenizer", tokenizer.path, "--overwrite")
     return Stage(
         name=f"data-{name}",
         kind="data",
         title=f"rows of {name}, by the recipe {spec.recipe}",
-        commands=((*words, *_words(run, spec.options, folder)),),
+        commands=((*words, *further),),
         # Its own stages are keyed: what still fits is kept (a teacher's traces above all), the rest is built again.
         outputs=(f"{folder}/dataset.json",),
         after=(*after, *tokenizer.after),
         places=tokenizer.places,
-        inputs=tokenizer.inputs | ({"recipe": Path(spec.recipe)} if Path(spec.recipe).is_file() else {}),
+        inputs=tokenizer.inputs | _outside([(spec.recipe, *further)]),
     )
 
 
@@ -163,12 +173,14 @@ def _held_out_stage(run: RunSpec) -> Stage:
     sources = _sources(run, DataSetSpec(make=run.held_out.make, shards=""))
     if sources:
         raise ConfigError(f"run: held_out: make: {{{sources[0]}}}: held-out problems are made apart from training data")
+    commands = tuple(_words(run, text, folder) for text in run.held_out.make)
     return Stage(
         name="held-out",
         kind="data",
         title="held-out problems",
-        commands=tuple(_words(run, text, folder) for text in run.held_out.make),
+        commands=commands,
         outputs=(folder,),
+        inputs=_outside(commands),
     )
 
 
@@ -177,6 +189,17 @@ def _words(run: RunSpec, text: str, folder: str) -> tuple[str, ...]:
     places = {"output": folder} | {name: f"{{output}}/data/{name}" for name in run.data_sets}
     pattern = re.compile("|".join(re.escape("{" + name + "}") for name in places))
     return tuple(pattern.sub(lambda match: places[match[0][1:-1]], word) for word in split(text, "make"))
+
+
+def _outside(commands: Iterable[Sequence[str]]) -> dict[str, Path]:
+    """Return files and folders from elsewhere that commands name, as words or behind an equals sign."""
+    found: dict[str, Path] = {}
+    for word in (word for words in commands for word in words):
+        name = word.partition("=")[2] if word.partition("=")[2] else word
+        is_path = ("/" in name or name.endswith(_SUFFIXES)) and "{" not in name and not name.startswith("tools/")
+        if is_path and (ROOT / name).exists():
+            found[name] = Path(name)
+    return found
 
 
 def _shards_name(run: RunSpec, data_set: str, model: str) -> str:

@@ -4,11 +4,13 @@ Scores are in the benchmark's unit: per cent (0 to 100), or points. Shares are 0
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from megatron_sft.studies.analysis.comparisons import Asymmetry, Differences
-from megatron_sft.studies.analysis.curve import Curve
+from megatron_sft.studies.analysis.curve import CONFIDENCE, Curve
 from megatron_sft.studies.analysis.extraction import GainParts
+from megatron_sft.studies.analysis.few_items import student, widened
 from megatron_sft.studies.analysis.lengths import Lengths, Order, TurningPoint
 from megatron_sft.studies.analysis.shape import Shape
 from megatron_sft.studies.study import Study
@@ -61,6 +63,25 @@ class Trajectory:
     order: Order | None = None
     """The greatest length against the lowest score."""
     parts: GainParts | None = None
+    """`gain`, `form` and `accuracy` in the benchmark's unit; shares 0 to 1."""
+    members: tuple[str, ...] = ()
+    """Of an average: the columns that it is the mean of."""
+
+    def change_at(self, row: int, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+        """Change from base at the step of that row of the curve, with an interval of its own: Student's."""
+        contrasts, num_items = self.curve.contrasts, self.curve.num_items
+        z = NormalDist().inv_cdf((1 + confidence) / 2)
+        # Standard errors of the draws lack n / (n - 1); those of items do not, nor those that are known.
+        critical = widened(z, contrasts.num_items)
+        if contrasts.num_items is None and num_items is not None:
+            critical = student(z, num_items - 1)
+        change, half = float(contrasts.estimate[row - 1]), critical * float(contrasts.stderr[row - 1])
+        return change, change - half, change + half
+
+    @property
+    def final_change(self) -> tuple[float, float, float]:
+        """Last score minus base, as measured, with its own interval; there is one where there is no shape, too."""
+        return self.change_at(len(self.curve.steps) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +126,12 @@ class Evidence:
     text: str
     """A sentence with the figures and their interval."""
     origin: Origin
+    statement: str = ""
+    """What is predicted, as the study has it."""
+    is_exception: bool = False
+    """The claim itself says that it does not hold here: `holds` means that this is so. No part of the verdict."""
+    confidence: float = 0.95
+    """Of the interval: higher the more predictions the claim has, so that all hold together with 95 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +151,7 @@ class PowerRow:
     benchmark: str
     num_items: int
     num_samples: int
+    """Answers to each item; 0 for the average of several benchmarks."""
     detectable: float
     """Change resolved in 80 % of studies, in the benchmark's unit."""
     basis: str

@@ -56,7 +56,8 @@ def build(study: Study, choices: Choices) -> Graph:
             *(stage for model in models for stage in builder.model_stages(model)),
             *(builder.base_evaluation(model) for model in models),
             *(stage for arm in choices.arms for stage in builder.arm_stages(arm)),
-            builder.report(models),
+            # The report knows the study's steps; a trial at others has nothing to show there.
+            *([builder.report(models)] if set(choices.trial) <= set(study.steps) else []),
         ]
     )
 

@@ -1,8 +1,9 @@
 """`tools/run_study --plan`: each stage, what would become of it, what it costs, and totals."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from megatron_sft.stages.graph import Graph
 from megatron_sft.stages.local import Verdict
 from megatron_sft.studies.cost import Costs, TrainingCost, size_text
 from megatron_sft.studies.graph import Choices, evaluated_steps, recipe_of
@@ -53,6 +54,19 @@ def lines(verdicts: Mapping[str, Verdict], costs: Costs, choices: Choices) -> It
         yield f"{name:{width}}  {verdict.stage.title}: {shown}"
     yield ""
     yield from _totals(arms, bases.values(), costs)
+
+
+def with_hours(graph: Graph, costs: Costs, choices: Choices) -> Graph:
+    """Return the graph with estimated hours of its trainings, where they are known; a scheduler wants a limit."""
+    hours = {}
+    for arm in choices.arms:
+        cost = _cost(costs, choices, arm).training
+        if cost.gpu_hours is not None:
+            hours[f"train-{arm}"] = cost.gpu_hours / costs.num_gpus
+    return Graph(
+        replace(stage, resources=replace(stage.resources, hours=hours[stage.name])) if stage.name in hours else stage
+        for stage in graph
+    )
 
 
 def _cost(costs: Costs, choices: Choices, arm: str) -> ArmCost:

@@ -13,6 +13,7 @@ from megatron_sft.recipes import paper
 from megatron_sft.recipes.specs import read_spec
 from megatron_sft.recipes.values import nearest
 from megatron_sft.recipes.yaml_nodes import read_document
+from megatron_sft.studies.claims import ClaimSpec, check_claims
 from megatron_sft.studies.reference import ReferenceTable, check_table
 from megatron_sft.studies.run_spec import RunSpec, check_run
 
@@ -85,6 +86,8 @@ class BenchmarkSpec:
     num_samples: int
     """Answers for each item."""
     better: Literal["higher", "lower"] = "higher"
+    figure: str = ""
+    """Name among the `ratios` of results.json that is taken in place of the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +120,8 @@ class Study:
     """Optimizer steps to evaluate, after the base model (step 0), as far as an arm reaches."""
     benchmarks: dict[str, BenchmarkSpec]
     arms: dict[str, ArmSpec]
-    claims: dict[str, str] = field(default_factory=dict)
-    """Number: what is to be checked."""
+    claims: dict[str, ClaimSpec | str] = field(default_factory=dict)
+    """Number: what is to be checked; a text alone is not tested."""
     comparisons: tuple[ComparisonSpec, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     """Of the sources of reference numbers: what each one is, and how far to trust it."""
@@ -139,6 +142,25 @@ class Study:
         """Steps of an arm at which it is evaluated, base (0) first."""
         last, skipped = self.conditions(arm).last_step, self.arms[arm].skip_steps
         return (0, *(step for step in self.steps if step <= last and step not in skipped))
+
+    def columns(self) -> tuple[str, ...]:
+        """Benchmarks and, behind each, its further figures in `reference` (such as `truthfulqa/truthful`)."""
+        named = dict.fromkeys(column for table in self.reference.values() for column in table.column_names)
+        further = [column for column in named if column not in self.benchmarks]
+        return tuple(
+            column
+            for name in self.benchmarks
+            for column in (name, *(other for other in further if other.split("/")[0] == name))
+        )
+
+    def benchmark_of(self, column: str) -> BenchmarkSpec:
+        """The benchmark of a column; one that has several figures has their names behind a slash."""
+        return self.benchmarks[column.split("/")[0]]
+
+    def claim(self, number: str) -> ClaimSpec:
+        """A claim by its number."""
+        found = self.claims[number]
+        return ClaimSpec(text=found) if isinstance(found, str) else found
 
 
 def load(name: str) -> Study:
@@ -206,6 +228,7 @@ def read(path: Path, *, shown_as: str, over: Path | None = None) -> Study:
         _check_names([row.arm for row in table.rows if row.arm], study.arms, f"{where}: arm")
         _check_names([row.model for row in table.rows if row.model], study.axes.model, f"{where}: model")
         _check_names([column.split("/")[0] for column in table.column_names], study.benchmarks, f"{where}: columns")
+    check_claims(study.claims, document, arms=study.arms, columns=study.columns(), shown_as=shown_as)
     return study
 
 

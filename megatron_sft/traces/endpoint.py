@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from megatron_sft.generation.endpoint import Answered, Call, ask, auth_headers, completion_of
 from megatron_sft.generation.endpoint_protocol import EndpointSettings
-from megatron_sft.generation.engine import Completion
+from megatron_sft.generation.engine_messages import Completion
 from megatron_sft.traces.config import GenerateTracesConfig
 from megatron_sft.traces.work import Backend, Desk, Failure, Job
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from megatron_sft.errors import UserError
-from megatron_sft.generation.engine import EngineReport, EngineSettings, Request, make_context, run_engine
+from megatron_sft.generation.engine import make_context, run_engine
+from megatron_sft.generation.engine_messages import EngineReport, EngineSettings, Request
 from megatron_sft.generation.model_folder import ModelFolder
 from megatron_sft.generation.sharing import SharedIterator, devices_of
 from megatron_sft.traces.config import GenerateTracesConfig

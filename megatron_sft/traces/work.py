@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from megatron_sft.data.chat import ChatTokenizer
-from megatron_sft.generation.engine import Completion, Request
+from megatron_sft.generation.engine_messages import Completion, Request
 from megatron_sft.traces.config import GenerateTracesConfig
 from megatron_sft.traces.folder import TraceFolder
 from megatron_sft.traces.progress import Progress

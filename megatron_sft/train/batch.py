@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from megatron_sft.data.order import SampleOrder
-from megatron_sft.data.packing import RowCost, plan_rows
+from megatron_sft.data.packing import RowCost, RowPlan, plan_rows
 from megatron_sft.data.shards import RowArrays, ShardReader
 from megatron_sft.model.layout import ParallelLayout
 from megatron_sft.train.row_layout import pad_documents, share_of_rank
@@ -124,16 +124,7 @@ class BatchBuilder:
         """
         indices = self.order.batch(iteration)
         lengths = self.reader.lengths[indices]
-        each = self.layout.document_multiple
-        plan = plan_rows(
-            -(-lengths // each) * each,
-            self.seq_length,
-            self.dp_size,
-            self.cost,
-            rows_multiple=self.layout.rows_per_rank_multiple,
-            length_multiple=math.lcm(self.length_multiple, self.layout.row_multiple),
-            equal_lengths=self.equal_lengths,
-        )
+        plan = self.plan(lengths)
         rows, row_lengths = plan.ranks[self.dp_rank], plan.row_lengths[self.dp_rank]
         trained_tokens = self.reader.trained_tokens[indices]
         weights = self.weighting.weights(trained_tokens)
@@ -152,6 +143,19 @@ class BatchBuilder:
             num_places=plan.num_places,
             samples=indices,
             cost_imbalance=self._cost_imbalance(lengths, plan.ranks),
+        )
+
+    def plan(self, lengths: NDArray[np.int64]) -> RowPlan:
+        """Which samples of a batch share a row; `lengths` has their tokens, int64[num_samples]."""
+        each = self.layout.document_multiple
+        return plan_rows(
+            -(-lengths // each) * each,
+            self.seq_length,
+            self.dp_size,
+            self.cost,
+            rows_multiple=self.layout.rows_per_rank_multiple,
+            length_multiple=math.lcm(self.length_multiple, self.layout.row_multiple),
+            equal_lengths=self.equal_lengths,
         )
 
     def _cost_imbalance(self, lengths: NDArray[np.int64], ranks: list[list[list[int]]]) -> float:

@@ -18,7 +18,8 @@ from megatron_sft.data.tasks.problem import Difficulty, Family, split_of
 from megatron_sft.data.tasks.registry import builtin_families
 
 FAMILIES = builtin_families()
-OWN = [name for name in FAMILIES if not name.startswith("gym_")]
+REQUESTS = ["locked_code", "open_code"]
+OWN = [name for name in FAMILIES if not name.startswith("gym_") and name not in REQUESTS]
 GYM = [name for name in FAMILIES if name.startswith("gym_")]
 
 
@@ -235,6 +236,9 @@ def test_the_data_layer_does_not_import_reasoning_gym_or_torch() -> None:
         (("--tasks", "addition", "--max-digits", "0"), "--max-digits 0: must be from 1 to 12"),
         (("--tasks", "addition", "--max-digits", "1"), "found only"),
         (("--tasks", "gym_gcd"), "has answers but no traces: write it with --style short"),
+        (("--tasks", "open_code", "--style", "low_quality"), "has answers but no traces: write it with --style short"),
+        (("--tasks", "addition", "--wrong-share", "0.5"), "--wrong-share has no effect on --style trace"),
+        (("--tasks", "addition", "--style", "low_quality", "--wrong-share", "2"), "2.0: must be from 0 to 1"),
         (("--tasks", "addition", "--num-train", "-1"), "must not be negative"),
     ],
 )

@@ -1,9 +1,12 @@
-"""Problems for a small model."""
+"""Problems for a small model, and the grader of programs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+
+from evals.graders.code import CodeGrader
 
 
 @pytest.fixture
@@ -32,3 +35,11 @@ def data(tmp_path: Path) -> Path:
 def write_rows(path: Path, rows: list[dict]) -> None:
     """Write a JSON Lines file."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def code_grader() -> CodeGrader:
+    """A grader with a short time limit."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
+    return CodeGrader(time_limit_s=2)

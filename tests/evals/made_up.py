@@ -60,3 +60,8 @@ def make_plan(path: str, iteration: int | None, *, task: str = "addition", items
         answers=[],
         prompt_fingerprint="prompts",
     )
+
+
+def fenced(code: str) -> str:
+    """A response that ends with a program."""
+    return f"Here it is.\n\n```python\n{code}\n```\n"

@@ -1,10 +1,5 @@
 """The code grader: what counts as the program, what passes, and what must not pass whatever it says about itself."""
 
-import ast
-import gzip
-import json
-import os
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,12 +9,10 @@ from typing import Any
 import pytest
 
 from evals.graders.code import CodeGrader
-from evals.graders.code_compare import difference, same_value
 from evals.graders.code_extract import function_code, function_variants, last_python_fence
 from evals.graders.code_judge import REASONS
-from evals.graders.harness.wire import Opaque, WireError, decode, encode, from_line, to_line
-from evals.sandbox.limits import Limits
 from megatron_sft.errors import EnvironmentProblem
+from tests.evals.made_up import fenced
 
 DOUBLE = {
     "kind": "function",
@@ -39,19 +32,6 @@ APPEND = {
     "tests": [{"input": "[1]\n2", "output": "[1, 2]"}, {"input": '["a"]\n"b"', "output": '["a", "b"]'}],
     "starter_code": "class Solution:\n    def append(self, xs: List[int], x: int) -> List[int]:\n        ",
 }
-
-
-def fenced(code: str) -> str:
-    """A response that ends with a program."""
-    return f"Here it is.\n\n```python\n{code}\n```\n"
-
-
-@pytest.fixture(scope="module")
-def grader() -> CodeGrader:
-    """A grader with a short time limit."""
-    if shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed (apt-get install bubblewrap)")
-    return CodeGrader(time_limit_s=2)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +90,8 @@ def test_a_program_keeps_the_prompts_head_and_a_body_continues_the_prompt() -> N
         "```python\ndef double(x):\n    return 0\n```\nNo:\n" + fenced("def double(x):\n    return x + x"),
     ],
 )
-def test_right_functions_pass(response: str, grader: CodeGrader) -> None:
-    verdict = grader.grade(response, DOUBLE)
+def test_right_functions_pass(response: str, code_grader: CodeGrader) -> None:
+    verdict = code_grader.grade(response, DOUBLE)
     assert (verdict.correct, verdict.reason) == (True, "")
 
 
@@ -190,14 +170,14 @@ def double(x):
         (fenced("import os\nos.closerange(0, 1000)\ndef double(x): return 0"), "exited"),
     ],
 )
-def test_wrong_functions_fail_for_a_reason(response: str, reason: str | None, grader: CodeGrader) -> None:
-    verdict = grader.grade(response, DOUBLE)
+def test_wrong_functions_fail_for_a_reason(response: str, reason: str | None, code_grader: CodeGrader) -> None:
+    verdict = code_grader.grade(response, DOUBLE)
     assert verdict.correct is False
     assert verdict.reason.split(":")[0] in REASONS[1:]
     assert reason is None or verdict.reason.split(":")[0] == reason, verdict.reason
 
 
-def test_the_candidate_cannot_read_the_test(grader: CodeGrader) -> None:
+def test_the_candidate_cannot_read_the_test(code_grader: CodeGrader) -> None:
     # The second assertion's value is a word that the candidate looks for in everything it can reach.
     word = "swordfish" + "-of-the-test"
     answer = DOUBLE | {"test": f"def check(candidate):\n    assert candidate(1) == {word!r}\n"}
@@ -216,11 +196,11 @@ def double(x):
     found = re.search("swordfish" + "-of-[a-z-]+", " ".join(texts))
     return found[0] if found else "nothing found"
 """
-    verdict = grader.grade(fenced(source), answer)
+    verdict = code_grader.grade(fenced(source), answer)
     assert verdict.correct is False and verdict.reason.startswith("wrong_answer")
     # It is not the search that fails.
     shown = source.replace("def double(x):", f"def double(x):\n    shown = {word!r}")
-    assert grader.grade(fenced(shown), answer).correct is True
+    assert code_grader.grade(fenced(shown), answer).correct is True
 
 
 DEEP = """
@@ -261,15 +241,17 @@ print(a + b + depth(20000) - 20000)
         ("for i in range(10 ** 6): open(str(i), 'w').close()", "output_limit"),
     ],
 )
-def test_programs_on_standard_input(code: str, reason: str, grader: CodeGrader) -> None:
-    verdict = grader.grade(fenced(code), SUM)
+def test_programs_on_standard_input(code: str, reason: str, code_grader: CodeGrader) -> None:
+    verdict = code_grader.grade(fenced(code), SUM)
     assert verdict.reason.split(":")[0] == reason, verdict.reason
     assert verdict.correct is (reason == "")
 
 
-def test_the_failing_test_is_named_and_only_fences_count(grader: CodeGrader) -> None:
-    assert grader.grade(fenced("print(3)"), SUM).reason == ("wrong_answer: test 2 of 2: line 1 is '3' instead of '42'")
-    assert grader.grade("print(sum(map(int, input().split())))", SUM).reason == "no_code"
+def test_the_failing_test_is_named_and_only_fences_count(code_grader: CodeGrader) -> None:
+    assert code_grader.grade(fenced("print(3)"), SUM).reason == (
+        "wrong_answer: test 2 of 2: line 1 is '3' instead of '42'"
+    )
+    assert code_grader.grade("print(sum(map(int, input().split())))", SUM).reason == "no_code"
 
 
 FORGED = (
@@ -326,31 +308,31 @@ def append(xs, x):
         ),
     ],
 )
-def test_functions_with_arguments(code: str, reason: str | None, grader: CodeGrader) -> None:
-    verdict = grader.grade(fenced(code), APPEND)
+def test_functions_with_arguments(code: str, reason: str | None, code_grader: CodeGrader) -> None:
+    verdict = code_grader.grade(fenced(code), APPEND)
     assert verdict.correct is (reason == ""), verdict.reason
     assert reason is None or verdict.reason.split(":")[0] == reason, verdict.reason
 
 
-def test_what_the_prelude_imports_is_not_the_programs_function(grader: CodeGrader) -> None:
+def test_what_the_prelude_imports_is_not_the_programs_function(code_grader: CodeGrader) -> None:
     answer = APPEND | {"fn_name": "add", "tests": [{"input": "1\n2", "output": "3"}]}
-    assert grader.grade(fenced("def other(): pass"), answer).reason == "no_entry_point: add"
-    assert grader.grade(fenced("def add(a, b): return a + b"), answer).correct is True
+    assert code_grader.grade(fenced("def other(): pass"), answer).reason == "no_entry_point: add"
+    assert code_grader.grade(fenced("def add(a, b): return a + b"), answer).correct is True
 
 
 @pytest.mark.parametrize("answer", [DOUBLE, SUM, APPEND], ids=["check", "stdin", "calls"])
-def test_reasons_can_be_written_to_a_file(answer: Any, grader: CodeGrader) -> None:
+def test_reasons_can_be_written_to_a_file(answer: Any, code_grader: CodeGrader) -> None:
     source = "def double(*_):\n    raise ValueError('half \\ud800 \\0 \\x1b[31m')\nappend = double\n"
     call = "if __name__ == '__main__':\n    double()"
-    reason = grader.grade(fenced(source + call), answer).reason
+    reason = code_grader.grade(fenced(source + call), answer).reason
     assert reason.startswith("exception: ") and "ValueError: half " in reason
     assert reason.isprintable() and reason.encode()
 
 
-def test_a_test_may_print(grader: CodeGrader) -> None:
+def test_a_test_may_print(code_grader: CodeGrader) -> None:
     answer = DOUBLE | {"test": "def check(candidate):\n    print('checking')\n    assert candidate(1) == 2\n"}
-    assert grader.grade("    return 2 * x", answer).correct is True
-    assert grader.grade("    return 3 * x", answer).reason.startswith("wrong_answer")
+    assert code_grader.grade("    return 2 * x", answer).correct is True
+    assert code_grader.grade("    return 3 * x", answer).reason.startswith("wrong_answer")
 
 
 @pytest.mark.parametrize(
@@ -367,15 +349,15 @@ def test_a_test_may_print(grader: CodeGrader) -> None:
         DOUBLE | {"test": "def check(candidate:"},
     ],
 )
-def test_a_bad_item_is_undecided(answer: Any, grader: CodeGrader) -> None:
-    verdict = grader.grade(fenced("def double(x): return 2 * x"), answer)
+def test_a_bad_item_is_undecided(answer: Any, code_grader: CodeGrader) -> None:
+    verdict = code_grader.grade(fenced("def double(x): return 2 * x"), answer)
     assert verdict.correct is None
     assert verdict.reason.startswith("bad item: ")
 
 
-def test_many_threads_share_a_grader(grader: CodeGrader) -> None:
+def test_many_threads_share_a_grader(code_grader: CodeGrader) -> None:
     def grade(number: int) -> bool | None:
-        return grader.grade(f"    return x * {number}", DOUBLE).correct
+        return code_grader.grade(f"    return x * {number}", DOUBLE).correct
 
     with ThreadPoolExecutor(4) as pool:
         verdicts = list(pool.map(grade, [2, 3] * 10))
@@ -384,8 +366,8 @@ def test_many_threads_share_a_grader(grader: CodeGrader) -> None:
 
 @pytest.mark.parametrize("answer", [DOUBLE, SUM, APPEND], ids=["check", "stdin", "calls"])
 @pytest.mark.parametrize("changes", [{"bwrap": "/nowhere/bwrap"}, {"python_folders": ("/nowhere/python",)}])
-def test_a_sandbox_that_does_not_start_is_no_verdict(answer: Any, changes: Any, grader: CodeGrader) -> None:
-    working = grader._judge.sandbox
+def test_a_sandbox_that_does_not_start_is_no_verdict(answer: Any, changes: Any, code_grader: CodeGrader) -> None:
+    working = code_grader._judge.sandbox
     broken = CodeGrader(sandbox=replace(working, programs=replace(working.programs, **changes)))
     with pytest.raises(EnvironmentProblem, match=r"bubblewrap|bwrap"):
         broken.grade(fenced("def double(x):\n    return 2 * x"), answer)
@@ -395,194 +377,3 @@ def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentProblem, match="Debian package bubblewrap"):
         CodeGrader()
-
-
-@pytest.mark.parametrize(
-    ("printed", "expected", "equal"),
-    [
-        ("3\n", "3", True),
-        ("\n 3 \n\n", "3", True),
-        ("1  2", "1 2", True),
-        ("a  b", "a b", False),
-        ("1.0 2e0", "1 2", True),
-        ("0.1", "0.10000000000000001", False),
-        ("1 2\n3", "1 2 3", False),
-        ("YES", "Yes", False),
-        ("nan", "nan", True),
-        ("snan 1", "snan 2", False),
-        ("", "", True),
-        ("1\r\n2\r\n", "1\n2", True),
-        ("1e999999999", "1", False),
-        ("9" * 10**6, "9" * 10**6 + ".0", True),
-    ],
-)
-def test_outputs_are_equal_by_line_or_by_number(printed: str, expected: str, equal: bool) -> None:
-    assert (difference(printed, expected) is None) is equal
-
-
-def test_values_travel_as_plain_values() -> None:
-    class Text(str):
-        def __eq__(self, other: object) -> bool:
-            return True
-
-        __hash__ = str.__hash__
-
-    values: list[Any] = [None, True, 5, -(2**70), 1.5, "é\ud800", b"\0\xff", 2j, [1, (2, {3})], {"a": {1: frozenset()}}]
-    for value in values:
-        back = decode(from_line(to_line(encode(value))))
-        assert back == value and type(back) is type(value)
-    back = decode(from_line(to_line(encode(Text("a")))))
-    assert type(back) is str and back != "b"
-    assert isinstance(decode(encode(iter([]))), Opaque)
-    assert decode(encode(object())) != decode(encode(object()))
-    for form in ({"a": 1}, ["list"], ["other", []], ["set", [["list", []]]], ["int", "x"], [1, 2, 3]):
-        with pytest.raises(WireError):
-            decode(form)
-    with pytest.raises(WireError):
-        from_line(b"[" * 10**6)
-    assert same_value((1, [2, (3,)]), [1, [2, [3]]])
-    assert not same_value("[1]", [1])
-
-
-# HumanEval
-
-
-def problems(shared_data: Path) -> list[dict[str, str]]:
-    """The 164 problems."""
-    with gzip.open(shared_data / "eval" / "humaneval.jsonl.gz", "rt") as file:
-        rows = [json.loads(line) for line in file]
-    assert len(rows) == 164
-    return rows
-
-
-def verdicts(grader: CodeGrader, pairs: list[tuple[dict[str, str], str]]) -> list[tuple[str, bool | None, str]]:
-    """Grade responses, two at a time."""
-
-    def grade(pair: tuple[dict[str, str], str]) -> tuple[str, bool | None, str]:
-        row, response = pair
-        verdict = grader.grade(response, {"kind": "function"} | row)
-        return row["task_id"], verdict.correct, verdict.reason
-
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(grade, pairs))
-
-
-@pytest.mark.slow
-def test_humanevals_solutions_pass(shared_data: Path, grader: CodeGrader) -> None:
-    rows = problems(shared_data)
-    as_bodies = [(row, row["canonical_solution"]) for row in rows]
-    as_programs = [(row, fenced(row["prompt"] + row["canonical_solution"])) for row in rows]
-    assert [found for found in verdicts(grader, as_bodies + as_programs) if found[1] is not True] == []
-
-
-def mutants(row: dict[str, str]) -> dict[str, str]:
-    """Programs that are certain to be wrong: their function never returns what the solution does."""
-    name, tree = row["entry_point"], row["prompt"] + row["canonical_solution"]
-    last = f"\n\n_right = {name}\n\ndef {name}(*args):\n    "
-    return {
-        "returns nothing": f"{tree}{last}_right(*args)\n",
-        "raises": f"{tree}{last}raise ValueError(_right(*args))\n",
-        "wraps": f"{tree}{last}return [_right(*args)]\n",
-        "names it": f"{tree}{last}return 'the result is ' + repr(_right(*args))\n",
-        "off by one": (
-            f"{tree}{last}value = _right(*args)\n"
-            "    if isinstance(value, bool) or value is None: return not value\n"
-            "    if isinstance(value, (int, float)): return value + 1\n"
-            "    if isinstance(value, (list, tuple)): return value + type(value)([0])\n"
-            "    if isinstance(value, dict): return {**value, 'x': 1}\n"
-            "    return value + '.'\n"
-        ),
-        "returns at once": row["prompt"] + "    return\n",
-        "lost its returns": _without_returns(tree, name),
-    }
-
-
-def _without_returns(source: str, name: str) -> str:
-    class Eraser(ast.NodeTransformer):
-        def visit_Return(self, node: ast.Return) -> ast.AST:
-            return ast.copy_location(ast.Return(value=ast.Constant(value=Ellipsis)), node)
-
-    tree = ast.parse(source)
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            node.body = [Eraser().visit(statement) for statement in node.body]
-    return ast.unparse(ast.fix_missing_locations(tree))
-
-
-def some(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Every tenth problem, or all where MEGATRON_SFT_HUMANEVAL is `all` (some five minutes)."""
-    return rows if os.environ.get("MEGATRON_SFT_HUMANEVAL") == "all" else rows[::10]
-
-
-@pytest.mark.slow
-def test_humanevals_mutated_solutions_fail(shared_data: Path, grader: CodeGrader) -> None:
-    kinds: list[str] = []
-    pairs: list[tuple[dict[str, str], str]] = []
-    rows = some(problems(shared_data))
-    for row in rows:
-        for kind, source in mutants(row).items():
-            kinds.append(kind)
-            pairs.append((row, fenced(source)))
-    assert len(pairs) == 7 * len(rows) >= 7 * 17
-    found = verdicts(grader, pairs)
-    wrong = [(kind, *verdict) for kind, verdict in zip(kinds, found, strict=True) if verdict[1] is not False]
-    assert wrong == []
-
-
-def variations(row: dict[str, str]) -> list[str]:
-    """Solutions with one operator or constant changed: wrong or not, the tests must say."""
-    swapped: dict[type, type] = {
-        ast.Add: ast.Sub,
-        ast.Sub: ast.Add,
-        ast.Mult: ast.Add,
-        ast.Lt: ast.LtE,
-        ast.LtE: ast.Lt,
-        ast.Gt: ast.GtE,
-        ast.GtE: ast.Gt,
-        ast.Eq: ast.NotEq,
-        ast.And: ast.Or,
-        ast.Or: ast.And,
-    }
-    source = row["prompt"] + row["canonical_solution"]
-    found: list[str] = []
-    for index in range(len(_nodes(ast.parse(source), row["entry_point"]))):
-        tree = ast.parse(source)
-        node = _nodes(tree, row["entry_point"])[index]
-        if isinstance(node, ast.Compare) and type(node.ops[0]) in swapped:
-            node.ops[0] = swapped[type(node.ops[0])]()
-        elif isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in swapped:
-            node.op = swapped[type(node.op)]()
-        elif isinstance(node, ast.Constant) and type(node.value) is int:
-            node.value += 1
-        else:
-            continue
-        found.append(ast.unparse(ast.fix_missing_locations(tree)))
-    return found
-
-
-def _nodes(tree: ast.Module, name: str) -> list[ast.AST]:
-    # The prompt's helpers stay as they are: some tests call them, and the grader gives tests the prompt's own.
-    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
-    return list(ast.walk(function))
-
-
-@pytest.mark.slow
-def test_verdicts_equal_those_of_plain_execution(shared_data: Path, grader: CodeGrader) -> None:
-    """The reference: solution, test and call in one file, run as HumanEval describes; status 0 is a pass."""
-    sandbox = grader._judge.sandbox
-
-    def plain(row: dict[str, str], source: str) -> bool:
-        file = f"{source}\n{row['test']}\ncheck({row['entry_point']})\n".encode()
-        outcome = sandbox.run({"main.py": file}, [sandbox.python, "main.py"], b"", Limits(cpu_s=2, wall_s=10))
-        return outcome.exit_status == 0
-
-    pairs = [(row, source) for row in some(problems(shared_data)) for source in variations(row)[:2]]
-    with ThreadPoolExecutor(2) as pool:
-        expected = list(pool.map(lambda pair: plain(*pair), pairs))
-    found = verdicts(grader, [(row, fenced(source)) for row, source in pairs])
-    differing = [(verdict, right) for verdict, right in zip(found, expected, strict=True) if verdict[1] is not right]
-    assert differing == []
-    print(f"{sum(expected)} of {len(expected)} variations pass")
-    # Both kinds occur, so that agreement means something.
-    assert sum(expected) >= len(pairs) // 28
-    assert expected.count(False) >= len(pairs) // 2

@@ -27,7 +27,8 @@ from megatron_sft.errors import ConfigError
         ({"top_p": 0.0}, "--top-p 0.0: must be above 0"),
         ({"max_tokens": 0}, "--max-tokens 0: must be positive"),
         ({"gpu_memory_utilization": 1.5}, "must be within"),
-        ({"model": ()}, "name at least one"),
+        ({"model": ()}, "name at least one model folder, or one with --base"),
+        ({"model": (), "base": Path("b"), "steps": "10"}, "--steps has no effect without --model"),
         ({"endpoint": "http://h/v1"}, "--endpoint needs --tokenizer"),
         (
             {"endpoint": "http://h/v1", "tokenizer": Path("t"), "max_model_len": 9, "reload_weights": True},

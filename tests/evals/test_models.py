@@ -35,6 +35,10 @@ def test_folders_patterns_and_steps(exports: Path, random_model: Path) -> None:
     assert found(str(exports), base=random_model, steps="160") == [("step-40", 0), ("last", 160)]
 
 
+def test_a_base_model_alone(random_model: Path) -> None:
+    assert found(base=random_model) == [("step-40", 0)]
+
+
 def test_what_is_not_there_is_named(exports: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no export of iteration 30 among --model; there are 20, 100, 160"):
         found(str(exports), steps="20,30")

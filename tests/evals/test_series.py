@@ -11,7 +11,7 @@ import pytest
 from evals.evaluate import main
 from evals.generate import _replace_weights
 from megatron_sft.errors import EnvironmentProblem
-from megatron_sft.generation.engine import Completion, Reloaded
+from megatron_sft.generation.engine_messages import Completion, Reloaded
 from megatron_sft.generation.model_folder import open_models
 
 STEPS = (10, 20, 40, 80, 160, 320)

@@ -24,7 +24,7 @@ from megatron_sft.generation.endpoint_protocol import (
     parse_answer,
     refusal,
 )
-from megatron_sft.generation.engine import Completion, Request
+from megatron_sft.generation.engine_messages import Completion, Request
 from tests.evals.judges.conftest import JudgeServer
 
 pytest.importorskip("httpx", reason="httpx is not installed")

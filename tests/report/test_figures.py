@@ -6,9 +6,8 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
-from matplotlib.figure import Figure
 
-from megatron_sft.report.figures import draw_all, set_step_axis, thin_out
+from megatron_sft.report.figures import draw_all, thin_out
 from megatron_sft.report.load import load_run
 
 Entry = dict[str, object]
@@ -51,20 +50,6 @@ def test_names_with_dollar_signs_are_no_mathematics(
 def test_a_metric_that_was_not_finite_is_skipped(make_run: Callable[..., Path]) -> None:
     steps = [{"iteration": 1, "loss": 1.0}, {"iteration": 2, "loss": None}, {"iteration": 3, "loss": 0.5}]
     assert draw_all([load_run(make_run(steps=steps), "run")])[-1].key == "training"
-
-
-def test_step_axis_starts_at_the_base_and_is_labelled_at_steps() -> None:
-    axes = Figure().add_subplot()
-    set_step_axis(axes, {0, 10, 20, 40})
-    formatter = axes.xaxis.get_major_formatter()
-    assert [formatter(tick) for tick in axes.get_xticks()] == ["base", "10", "20", "40"]
-    assert axes.get_xscale() == "symlog"
-
-
-def test_step_axis_takes_the_base_alone() -> None:
-    axes = Figure().add_subplot()
-    set_step_axis(axes, {0})
-    assert list(axes.get_xticks()) == [0]
 
 
 def test_long_curves_are_averaged() -> None:

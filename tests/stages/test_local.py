@@ -123,7 +123,8 @@ def test_failure_says_why_and_blocks_only_what_depends_on_it(tmp_path: Path) -> 
     assert states(marks) == {"a": "failed", "b": "blocked", "c": "blocked", "d": "done"}
     for text in ("exit status 1 from: ", "so far\n", "something broke", "logs/a.log"):
         assert text in marks["a"].why
-    assert marks["b"].why == "a is failed"
+    assert marks["a"].reason == "something broke"
+    assert marks["b"].why == marks["b"].reason == "a is failed"
     assert marks["c"].why == "b is blocked"
     repaired = [appending("a"), appending("b", "a"), appending("c", "b"), appending("d")]
     assert set(states(run(tmp_path, *repaired)).values()) == {"done"}

@@ -102,7 +102,9 @@ def test_only_some_arms() -> None:
 def test_a_trial_has_steps_of_its_own_and_a_warm_up_that_fits() -> None:
     options = trainer_options(paper_graph(trial=(2, 4))["train-1.7b-math-cot"])
     assert (options.train_iters, options.listed_save_iters(), options.lr_warmup_iters) == (4, [2, 4], 0)
+    assert "report" in paper_graph(trial=(10, 20))
     graph = paper_graph(trial=(3,))
+    assert "report" not in graph
     assert graph["convert-1.7b-math-cot"].commands[0][-1].endswith("/hf/1.7b-math-cot/iter_0000003")
 
 
@@ -114,6 +116,19 @@ def test_evaluations_dealt_into_parts() -> None:
     assert steps == ["2", "4"]
     assert parts[1].outputs[0] == "{output}/eval/arms/without/part-2/results.json"
     assert {"evaluate-without-part-1", "evaluate-without-part-2"} <= set(graph["report"].after)
+
+
+def test_files_that_commands_name_count_by_their_content(tmp_path: Path) -> None:
+    source, over = tmp_path / "rows.jsonl", tmp_path / "here.yaml"
+    source.write_text("{}")
+    over.write_text(f"data_sets: {{Math-CoT-20k: {{options: --source math-cot-20k={source} --expected-rows 1}}}}")
+    study = read(ROOT / "megatron_sft/studies/paper.yaml", shown_as="paper", over=over)
+    graph = build(study, choices(study, models=Path("m"), benchmarks=Path("b")))
+    stage = graph["data-Math-CoT-20k"]
+    assert stage.inputs[str(source)] == source
+    assert stage.inputs["models/Qwen3-14B-Base/tokenizer.json"] == Path("m/Qwen3-14B-Base/tokenizer.json")
+    assert "models/Qwen3-14B-Base" not in stage.inputs
+    assert graph["train-14b-math-cot"].inputs["models/Qwen3-14B-Base"] == Path("m/Qwen3-14B-Base")
 
 
 def test_a_base_model_is_evaluated_once_and_alone() -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from megatron_sft.studies.__main__ import main
 from megatron_sft.studies.cost import Costs, Machine, size_text
+from megatron_sft.studies.graph import Choices, build
+from megatron_sft.studies.plan import with_hours
 from megatron_sft.studies.study import load
 
 MINI = Path(__file__).with_name("mini.yaml")
@@ -49,6 +51,22 @@ def test_without_gpus_there_are_steps_and_disk(capsys: pytest.CaptureFixture[str
     # 320 x 64 of the embedding, 2 layers, no head of its own; 16 bytes each with moments and copy.
     layer = 64 * (2 * 64 + 2 * 32) + 3 * 64 * 192 + 2 * 64 + 2 * 32
     assert f"{size_text(16 * (320 * 64 + 2 * layer + 64))} a checkpoint" in training
+
+
+def test_trainings_get_their_hours_for_a_scheduler() -> None:
+    study, arms = load("paper"), ("1.7b-math-cot", "14b-math-cot")
+    facts = {"study_file": Path("s"), "models": Path("m"), "benchmarks": Path("b"), "asked_benchmarks": ("math500",)}
+    choices = Choices(arms=arms, layout="64x80GB", nodes=8, **facts)  # type: ignore[arg-type]
+    costs = Costs(study=study, output=Path("out"), models=None, machine=Machine(), nodes=8)
+    graph = with_hours(build(study, choices), costs, choices)
+    small, large = (graph[f"train-{arm}"].resources.hours for arm in arms)
+    assert small is not None
+    assert large is not None
+    # 640 steps of 2.2 million tokens, 6 operations per token and parameter, attention and waiting beside it.
+    least = [6 * count * 640 * 256 * 8600 / (64 * 0.4 * 989e12) / 3600 for count in (1.7e9, 14.8e9)]
+    assert least[0] < small < 3 * least[0]
+    assert least[1] < large < 2 * least[1]
+    assert graph["evaluate-1.7b-math-cot"].resources.hours is None
 
 
 def test_answers_take_their_tokens_and_the_models_size() -> None:

@@ -56,6 +56,7 @@ def test_plain_values_as_words() -> None:
         ("options: {train_iters: 4, ", "options: {", "models: tiny: options: train_iters is missing"),
         ("num_processes: 1", "num_processes: 0", "num_processes: 0: must be at least 1"),
         ("rope_theta: 10000.0", "vocab_size: 9", "vocab_size: take it out"),
+        ("rope_theta: 10000.0", "x: !!python/name:os.system ''", r"study\.yaml:\d+: .*the tag .* is not allowed"),
         ("  tokenizer: {data_sets: [answers, traces], vocab_size: 320}\n", "", "needs `tokenizer` beside `models`"),
         ("--reload-weights", "--x 'open", "run: evaluate: .*No closing quotation"),
     ],

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, Literal
 
 Split = Literal["train", "held_out"]
-Style = Literal["trace", "short"]
+Style = Literal["trace", "short", "low_quality"]
 
 SUFFIX = "Please reason step by step, and put your final answer within \\boxed{}."
 """Last line of every prompt, after one newline."""
@@ -36,6 +36,8 @@ class Solution:
     """The trace: lines of reasoning, without the think markers."""
     boxed: str
     """The final answer as it stands inside `\\boxed{}`."""
+    refusal: str = ""
+    """What is said instead, without a box, where the request is to be declined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +80,46 @@ def split_of(family: str, key: str) -> Split:
     return "held_out" if int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT else "train"
 
 
-def make_row(family: Family, problem: Problem, *, row_id: str, style: Style) -> dict[str, Any]:
-    """Return the JSON row of a problem: `id`, `task`, `message`, `response`, `answer`."""
+def make_row(
+    family: Family, problem: Problem, *, row_id: str, style: Style, wrong_share: float = 0.0, seed: int = 0
+) -> dict[str, Any]:
+    """Return the JSON row of a problem: `id`, `task`, `message`, `response`, `answer`.
+
+    Rows of the style low_quality have `verified`, false: their response may box another answer than `answer`. Which
+    rows do is a function of `seed` and the problem.
+    """
     solution = problem.solve()
-    boxed = f"\\boxed{{{solution.boxed}}}"
-    response = boxed if style == "short" else f"<think>\n{solution.steps}\n</think>\n\n{boxed}"
-    return {
+    row: dict[str, Any] = {
         "id": row_id,
         "task": family.name,
         "message": [{"role": "user", "content": f"{problem.question}\n{SUFFIX}"}],
-        "response": response,
+        "response": solution.refusal or f"\\boxed{{{solution.boxed}}}",
         "answer": problem.answer,
     }
+    if style == "trace":
+        row["response"] = f"<think>\n{solution.steps}\n</think>\n\n{row['response']}"
+    elif style == "low_quality":
+        rng = Random(f"{seed}/{family.name}/{problem.key}")
+        boxed = spoil(solution.boxed, rng) if rng.random() < wrong_share else solution.boxed
+        row["response"] = f"{leap(solution.steps)}\n\\boxed{{{boxed}}}"
+        row["verified"] = False
+    return row
+
+
+def leap(steps: str) -> str:
+    """Keep every second line of a trace, from its second one on: a solution that leaves out how it comes about."""
+    lines = steps.split("\n")
+    return "\n".join(lines[1::2] or lines)
+
+
+def spoil(boxed: str, rng: Random) -> str:
+    """Change one digit of an answer, as a slip would; an answer without digits is returned as it is."""
+    places = [place for place, character in enumerate(boxed) if character.isdigit()]
+    if not places:
+        return boxed
+    place = rng.choice(places)
+    other = rng.choice([digit for digit in "0123456789" if digit != boxed[place]])
+    return f"{boxed[:place]}{other}{boxed[place + 1 :]}"
 
 
 def draw_integer(rng: Random, max_digits: int) -> int:

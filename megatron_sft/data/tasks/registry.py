@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from megatron_sft.data.tasks.addition import ADDITION
+from megatron_sft.data.tasks.code_requests import LOCKED_CODE, OPEN_CODE
 from megatron_sft.data.tasks.comparison import COMPARISON
 from megatron_sft.data.tasks.countdown import COUNTDOWN
 from megatron_sft.data.tasks.counting import COUNTING
@@ -16,7 +17,7 @@ from megatron_sft.errors import ConfigError
 
 def builtin_families() -> dict[str, Family]:
     """Return every family, keyed by name; those from reasoning-gym import it at their first draw."""
-    families = [ADDITION, SUBTRACTION, COUNTDOWN, COMPARISON, SORTING, REVERSAL, COUNTING]
+    families = [ADDITION, SUBTRACTION, COUNTDOWN, COMPARISON, SORTING, REVERSAL, COUNTING, LOCKED_CODE, OPEN_CODE]
     families += [gym_chain_sum(), gym_gcd(), gym_countdown()]
     return {family.name: family for family in families}
 

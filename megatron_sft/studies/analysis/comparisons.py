@@ -5,6 +5,7 @@ All bands hold for every step at once (max-t, as in `curve`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -102,19 +103,63 @@ def compare_arms(
     )
 
 
-def compare_curves(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
-    """Return first minus second at the steps after base that both have, the two being independent (no common items)."""
-    steps, a, b = _common(first, second)
+def compare_means(
+    steps: Sequence[int], estimate: npt.ArrayLike, stderr: npt.ArrayLike, *, confidence: float = CONFIDENCE
+) -> Differences:
+    """Return differences of which only the standard errors are known, their errors being independent and normal.
+
+    The band's half width is that of S independent intervals that hold together (Šidák): (1 + confidence^(1/S)) / 2.
+    """
+    means, errors = np.asarray(estimate, dtype=np.float64), np.asarray(stderr, dtype=np.float64)
+    if not len(steps) == len(means) == len(errors) > 0 or not np.all(errors > 0):
+        raise ValueError("compare_means: one estimate and one standard error above 0 for each step")
+    half = NormalDist().inv_cdf((1 + confidence ** (1 / len(means))) / 2) * errors
+    return Differences(steps=tuple(steps), estimate=means, stderr=errors, lower=means - half, upper=means + half)
+
+
+def compare_at(
+    first: Curve,
+    second: Curve,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    changes: bool = False,
+    confidence: float = CONFIDENCE,
+) -> Differences:
+    """Return first minus second, each at a step of its own, draw by draw.
+
+    Args:
+        first: a curve.
+        second: another one; where its draws took the same items, the difference is a paired one.
+        pairs: [S] a step of the first curve and one of the second; the result has the first one's.
+        changes: take changes from base in place of scores.
+        confidence: that all S intervals hold the truth.
+
+    Raises:
+        ValueError: for curves with different numbers of draws, and no or unknown steps.
+    """
+    if not pairs or len(first.draws) != len(second.draws):
+        raise ValueError("compare_at: a pair of steps is needed, and curves with the same number of draws")
+    a = [first.steps.index(step) for step, _ in pairs]
+    b = [second.steps.index(step) for _, step in pairs]
     means, draws = first.means[a] - second.means[b], first.draws[:, a] - second.draws[:, b]
-    return _from_draws(steps, means, draws, _worth(first, second), confidence)
+    if changes:
+        means = means - (first.means[0] - second.means[0])
+        draws = draws - (first.draws[:, :1] - second.draws[:, :1])
+    return _from_draws([step for step, _ in pairs], means, draws, _worth(first, second), confidence)
+
+
+def compare_curves(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
+    """Return first minus second at the steps after base that both have."""
+    return compare_at(first, second, _common_pairs(first, second), confidence=confidence)
 
 
 def compare_changes(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
     """Return the first curve's change from base minus the second's: out-of-domain against in-domain, say."""
-    steps, a, b = _common(first, second)
-    means = (first.means[a] - first.means[0]) - (second.means[b] - second.means[0])
-    draws = (first.draws[:, a] - first.draws[:, :1]) - (second.draws[:, b] - second.draws[:, :1])
-    return _from_draws(steps, means, draws, _worth(first, second), confidence)
+    return compare_at(first, second, _common_pairs(first, second), changes=True, confidence=confidence)
+
+
+def _common_pairs(first: Curve, second: Curve) -> list[tuple[int, int]]:
+    return [(step, step) for step in _common(first, second)[0]]
 
 
 def asymmetry(reasoning: Curve, harm: Curve, *, confidence: float = CONFIDENCE) -> Asymmetry:

@@ -11,7 +11,7 @@ the band holds for all contrasts at once, so also for the one that was picked si
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -232,6 +232,12 @@ def from_draws(steps: Sequence[int], means: Values, draws: Values, *, num_items:
     later, earlier = contrast_indices(len(means))
     spread = np.std(draws[:, later] - draws[:, earlier], axis=0, ddof=1)
     return _assemble(steps, means, np.std(draws, axis=0, ddof=1), draws, spread, num_items)
+
+
+def turned(curve: Curve) -> Curve:
+    """Return the curve of the negative scores: higher is better where lower was."""
+    contrasts = replace(curve.contrasts, estimate=-curve.contrasts.estimate, draws=-curve.contrasts.draws)
+    return replace(curve, means=-curve.means, draws=-curve.draws, contrasts=contrasts)
 
 
 def _assemble(

@@ -1,5 +1,5 @@
-"""`tools/bench`: what the data layer costs, beside its peers and beside what the machine can do at most; and how often
-the analysis of a study is right.
+"""`tools/bench`: what data layer and trainer cost, beside their peers and beside what the machine can do at most; and
+how often the analysis of a study is right.
 
 Each subcommand is a module of this package with its own options, imported only when it is asked for: they need
 different optional packages.
@@ -17,6 +17,8 @@ SUBCOMMANDS = {
     "published": "what that analysis says of the numbers that the paper published",
     "packing": "samples into rows of equal length",
     "verification": "checks of mathematical answers",
+    "train": "this trainer beside transformers, padded and packed, on the same samples",
+    "train-profile": "what the device does in one iteration of this trainer, and the least time that it could take",
 }
 
 
@@ -24,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand that comes first in `argv` with the rest of it; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in SUBCOMMANDS:
-        module = importlib.import_module(f"megatron_sft.workbench.bench.{arguments[0]}")
+        module = importlib.import_module(f"megatron_sft.workbench.bench.{arguments[0].replace('-', '_')}")
         status: int = module.main(arguments[1:])
         return status
     if arguments in (["--help"], ["-h"]):

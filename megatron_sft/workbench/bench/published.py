@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from megatron_sft import cli
 from megatron_sft.errors import ConfigError
 from megatron_sft.studies.analysis.comparisons import compare_changes
-from megatron_sft.studies.analysis.curve import Curve, average, from_draws
-from megatron_sft.studies.analysis.shape import Shape, shape_of
-from megatron_sft.studies.published import published_curve, usable
+from megatron_sft.studies.analysis.shape import Shape
+from megatron_sft.studies.material import Published
 from megatron_sft.studies.study import Study, load
 
 BY_STEP = ("4b-math-cot", "1.7b-math-cot")
-"""Arms with a published trajectory, in tables of the same name."""
-LAST_STEP_TABLE = {"14b-math-cot": "table2", "8b-math-cot": "table2"}
+"""Arms with a published trajectory."""
 SIZES = ("14b-math-cot", "8b-math-cot", "4b-math-cot", "1.7b-math-cot")
-GROUPS = ("in-domain", "out-of-domain")
+NOT_SHOWN = ("general", "safety")
+"""Groups whose average is not read: unlike benchmarks."""
 LAST_STEP = 640
 
 
@@ -58,41 +57,20 @@ def lines(study: Study, config: PublishedConfig) -> Iterator[str]:
     yield f"correlation {config.correlation:g}, margin {config.margin:g}\n"
     yield "| arm | scores | verdict | dip: depth, step | possible steps | at or above base from | gain | detectable |"
     yield "|---|---|---|---|---|---|---|---|"
+    published = Published(study, config.margin, config.seed, correlation=config.correlation)
     for arm in BY_STEP:
-        curves = curves_of(study, arm, config)
-        for name, curve in [*curves.items(), *group_curves(study, curves).items()]:
-            yield row_of(arm, name, shape_of(curve, margin=config.margin))
+        for one in published.of(arm):
+            if one.shape is not None and one.benchmark not in NOT_SHOWN:
+                yield row_of(arm, one.benchmark, one.shape)
     yield "\n| arm | out-of-domain change minus in-domain change, steps 10 to 640 | resolved |\n|---|---|---|"
     for arm in BY_STEP:
-        groups = group_curves(study, curves_of(study, arm, config))
-        found = compare_changes(groups["out-of-domain"], groups["in-domain"])
+        outside, inside = (published.trajectories[arm, group].curve for group in ("out-of-domain", "in-domain"))
+        found = compare_changes(outside, inside)
         cells = [f"{e:+.1f} ± {h - e:.1f}" for e, h in zip(found.estimate, found.upper, strict=True)]
         yield f"| {arm} | {', '.join(cells)} | {', '.join(map(str, (*found.above, *found.below))) or 'nowhere'} |"
     yield f"\n| gain at step {LAST_STEP} of | minus that of | difference, 95 % |\n|---|---|---|"
-    ends = {arm: curves_of(study, arm, config) for arm in SIZES}
     for larger, smaller in itertools.pairwise(SIZES):
-        yield f"| {larger} | {smaller} | {'; '.join(differences_of_gains(ends[larger], ends[smaller]))} |"
-
-
-def curves_of(study: Study, arm: str, config: PublishedConfig) -> dict[str, Curve]:
-    """The published curves of an arm by column; columns without a base number that can be trusted are left out."""
-    table = study.reference[LAST_STEP_TABLE.get(arm, arm)]
-    curves = {}
-    for number, column in enumerate(table.column_names):
-        cells = usable(table.trajectory(arm, column, model=study.conditions(arm).model))
-        if 0 in cells and len(cells) > 1 and study.benchmarks[column.split("/")[0]].unit == "per cent":
-            # Arms and columns need different seeds: equal draws would look like common items.
-            seed = config.seed + 1000 * (1 + list(study.arms).index(arm)) + number
-            curves[column] = published_curve(study, table, arm, column, seed, correlation=config.correlation)
-    return curves
-
-
-def group_curves(study: Study, curves: dict[str, Curve]) -> dict[str, Curve]:
-    """The mean over the benchmarks of each group."""
-    return {
-        group: average([curve for name, curve in curves.items() if study.benchmarks[name.split("/")[0]].group == group])
-        for group in GROUPS
-    }
+        yield f"| {larger} | {smaller} | {'; '.join(differences_of_gains(published, larger, smaller))} |"
 
 
 def row_of(arm: str, name: str, shape: Shape) -> str:
@@ -105,19 +83,14 @@ def row_of(arm: str, name: str, shape: Shape) -> str:
     return f"| {arm} | {name} | {shape.verdict.value} | {depth} | {steps} | {back} | {gain} | {shape.detectable:.1f} |"
 
 
-def differences_of_gains(larger: dict[str, Curve], smaller: dict[str, Curve]) -> list[str]:
+def differences_of_gains(published: Published, larger: str, smaller: str) -> list[str]:
     """How much more the larger model gains at the last step, where both have it; each with an interval of its own."""
     texts = []
-    for name in larger:
-        if name in smaller and LAST_STEP in larger[name].steps and LAST_STEP in smaller[name].steps:
-            found = compare_changes(at_end(larger[name]), at_end(smaller[name]))
+    for name in published.study.columns():
+        pairs = published.last_steps(larger, smaller, name)
+        found = published.difference(larger, smaller, name, pairs, "change from base")
+        if found is not None and pairs == [(LAST_STEP, LAST_STEP)]:
             half = found.upper[0] - found.estimate[0]
             sign = "" if found.above or found.below else " (not resolved)"
             texts.append(f"{name} {found.estimate[0]:+.1f} ± {half:.1f}{sign}")
     return texts
-
-
-def at_end(curve: Curve) -> Curve:
-    """Base and the last step alone, so that no other step costs certainty."""
-    rows = [0, curve.steps.index(LAST_STEP)]
-    return from_draws((0, LAST_STEP), curve.means[rows], curve.draws[:, rows], num_items=curve.num_items)

@@ -13,6 +13,7 @@ from evals.judges.reward import RewardRubric
 from evals.judges.rubrics import choose_rubric
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConfigError
+from tests.conftest import tiny_qwen3_config
 from tests.evals.judges.conftest import JudgeServer, answer_to
 from tests.vllm_server import VllmServer
 
@@ -73,21 +74,8 @@ def random_reward_model(tiny_tokenizer: Path, folder: Path) -> Path:
     shutil.copytree(tiny_tokenizer, folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(0)
-    config = transformers.Qwen3Config(
-        vocab_size=320,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        num_labels=1,
-    )
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = tiny_qwen3_config(num_labels=1, **ids)
     transformers.Qwen3ForSequenceClassification(config).save_pretrained(folder)
     return folder
 
