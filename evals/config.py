@@ -6,6 +6,7 @@ from typing import Literal
 
 from evals.tasks.registry import PAPER, PAPER_TASKS
 from megatron_sft.errors import ConfigError
+from megatron_sft.generation.engine_messages import EngineKind
 
 Stage = Literal["all", "generate", "judge", "grade"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -70,6 +71,8 @@ class EvaluateConfig:
     """Every answer's own seed is derived from this one, its prompt and its number."""
     max_model_len: int | None = None
     """Context length in tokens. Default: the model's max_position_embeddings."""
+    engine: EngineKind = "vllm"
+    """vllm; or transformers, which is several times slower and runs on any machine."""
     dtype: Dtype = "auto"
     """Precision of the engine. auto: float32 on CPU, the checkpoint's own on GPU."""
     tensor_parallel_size: int = 1
@@ -156,6 +159,7 @@ class EvaluateConfig:
                 raise ConfigError("--endpoint serves one model: leave --base, --steps and --reload-weights out")
         elif self.tokenizer is not None or self.api_key_variable is not None:
             raise ConfigError("--tokenizer and --api-key-variable have no effect without --endpoint")
+        self._check_engine()
         if self.reload_weights and self.data_parallel_size > 1:
             raise ConfigError("--reload-weights keeps one engine for a series: leave --data-parallel-size out")
         if self.base_prompt != "chat" and self.base is None:
@@ -172,6 +176,19 @@ class EvaluateConfig:
             for name in names:
                 if name not in tasks:
                     raise ConfigError(f"{option}: {name!r} is not among --tasks {self.tasks}")
+
+    def _check_engine(self) -> None:
+        """Refuse what only vLLM has."""
+        of_vllm = {
+            "--endpoint": self.endpoint is not None,
+            "--reload-weights": self.reload_weights,
+            "--tensor-parallel-size": self.tensor_parallel_size > 1,
+            "--kv-cache-gib": self.kv_cache_gib is not None,
+            "--gpu-memory-utilization": self.gpu_memory_utilization is not None,
+        }
+        for option, is_given in of_vllm.items():
+            if self.engine != "vllm" and is_given:
+                raise ConfigError(f"--engine {self.engine}: {option} is for vLLM or a server; leave one of them out")
 
     def task_names(self) -> list[str]:
         """Return the tasks, in the order given."""

@@ -38,7 +38,7 @@ def generate(config: EvaluateConfig, plans_by_model: Sequence[list[TaskPlan]]) -
         with tqdm(total=num_total, unit="answers", disable=not sys.stderr.isatty()) as bar:
             ask_server(config, plans_by_model[0], bar)
         return
-    context = make_context()
+    context = make_context(config.engine)
     bar = tqdm(total=num_total, unit="answers", disable=not sys.stderr.isatty())
     with bar, ThreadPoolExecutor(max_workers=config.num_engines) as executor:
         if config.reload_weights:
@@ -195,6 +195,7 @@ def engine_settings(config: EvaluateConfig, plans: list[TaskPlan], number: int) 
         kv_cache_bytes=None if config.kv_cache_gib is None else int(config.kv_cache_gib * 2**30),
         gpu_memory_utilization=config.gpu_memory_utilization,
         num_threads=max(1, num_cores // num_engines) if num_engines > 1 else None,
+        kind=config.engine,
         log=Path(config.output, "logs", f"{label}.log").resolve(),
         visible_devices=devices_of(number, config.tensor_parallel_size) if config.data_parallel_size > 1 else None,
     )

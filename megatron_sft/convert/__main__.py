@@ -151,12 +151,11 @@ def _verify(command: Verify) -> bool:
 
 
 def _export(command: ToHf) -> None:
-    import torch
-
+    from megatron_sft.convert.dtypes import Dtype
     from megatron_sft.convert.series import Series
     from megatron_sft.convert.to_hf import export
 
-    dtype = None if command.dtype is None else getattr(torch, command.dtype)
+    dtype = None if command.dtype is None else Dtype(command.dtype)
     if not command.is_series:
         iteration = None if command.iteration is None else int(command.iteration)
         export(command.checkpoint, command.output, iteration, dtype=dtype, try_it=command.trial)

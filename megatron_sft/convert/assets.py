@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from megatron_sft._native import NativeError
+from megatron_sft.convert.dtypes import Dtype
 from megatron_sft.convert.mapping import architecture_map
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConversionError
@@ -99,12 +98,12 @@ def check_vocabulary(folder: Path, geometry: ModelGeometry, fingerprint: str | N
     return tokenizer.fingerprint
 
 
-def export_config(geometry: ModelGeometry, dtype: torch.dtype) -> dict[str, Any]:
+def export_config(geometry: ModelGeometry, dtype: Dtype) -> dict[str, Any]:
     """The original config with the dtype of the exported weights, and `architectures`, which vLLM needs."""
     config = dict(geometry.hf_config)
     spellings = [name for name in ("dtype", "torch_dtype") if name in config] or ["torch_dtype"]
     for name in spellings:
-        config[name] = str(dtype).removeprefix("torch.")
+        config[name] = dtype.value
     if not config.get("architectures"):
         config["architectures"] = [architecture_map(geometry).hf_architecture]
     return config

@@ -1,4 +1,4 @@
-"""Read single tensors of a Megatron-Core distributed checkpoint: no model, no process group, no GPU.
+"""Read single tensors of a Megatron-Core distributed checkpoint: no model, no process group, no GPU, and no torch.
 
 Megatron-Core stores the transformer layers in one of two ways, and the gate and up projections in one of two:
 
@@ -7,32 +7,28 @@ Megatron-Core stores the transformer layers in one of two ways, and the gate and
     ...linear_fc1.weight                        [2 x ffn, hidden]   gate above up
     ...linear_fc1.weight_w, ...linear_fc1.weight_v                  gate and up apart
 
-Tensor-parallel shards are chunks of one global tensor, so a layer of the stacked form is read chunk by chunk too:
-memory stays bounded by the tensor asked for and the largest stored chunk.
+Tensor-parallel shards are chunks of one global tensor. Chunks of whole rows are read straight into their place, one
+after the other; with others, memory is bounded by the tensor asked for and the largest stored chunk.
 """
 
-import pickle
 import re
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, TensorStorageMetadata
-from torch.distributed.checkpoint.planner import LoadPlan, ReadItem
-from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+import numpy as np
+from numpy.typing import NDArray
 
-from megatron_sft.convert.disk import as_bytes, read_into
-from megatron_sft.convert.saved_tensor import data_offset
+from megatron_sft.convert.dist_metadata import Place, TensorStorageMetadata, read_index
+from megatron_sft.convert.dtypes import Dtype, as_bytes
+from megatron_sft.convert.stored_chunk import Region, StoredChunk
 from megatron_sft.errors import ConversionError
 
 _MODEL_ROOTS = ("embedding.", "decoder.", "output_layer.")
 _LAYER_NUMBER = re.compile(r"^(decoder\.layers)\.(\d+)\.")
+_SKIPPED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class StoredTensor:
     """Index into the first dimension of a stacked tensor."""
     shape: tuple[int, ...]
     """Of the tensor itself: keys joined, the stacking dimension gone."""
-    dtype: torch.dtype
+    dtype: Dtype
 
 
 class DistCheckpoint:
@@ -55,33 +51,20 @@ class DistCheckpoint:
         """Read the checkpoint's metadata.
 
         Raises:
-            ConversionError: when it is missing or damaged, a file is missing or too short, or some tensor's chunks do
-                not cover it.
+            ConversionError: when it is missing or damaged, a file is missing or too short, some tensor's chunks do not
+                cover it, or it has a dtype that is no weight's.
         """
         self.folder = folder
-        self._reader = FileSystemReader(folder)
-        try:
-            metadata = self._reader.read_metadata()
-        except (
-            OSError,
-            EOFError,
-            pickle.UnpicklingError,
-            AttributeError,
-            ImportError,
-            IndexError,
-            ValueError,
-        ) as error:
-            raise ConversionError(f"{folder}: cannot read the distributed checkpoint's .metadata: {error!r}") from error
-        self._reader.set_up_storage_reader(metadata, is_coordinator=True)
-        _check_files(folder, metadata.storage_data)
-        self._tensors = {
-            key: stored
-            for key, stored in metadata.state_dict_metadata.items()
-            if isinstance(stored, TensorStorageMetadata) and key.startswith(_MODEL_ROOTS)
-        }
+        index = read_index(folder)
+        self._places = index.places
+        _check_files(folder, index.places.values())
+        self._tensors = {key: stored for key, stored in index.tensors.items() if key.startswith(_MODEL_ROOTS)}
+        dtypes = {dtype.value for dtype in Dtype}
         for key, stored in self._tensors.items():
             if sum(prod(chunk.sizes) for chunk in stored.chunks) != prod(stored.size):
                 raise ConversionError(f"{folder}: the chunks of {key} do not cover its shape {tuple(stored.size)}")
+            if stored.properties.dtype not in dtypes:
+                raise ConversionError(f"{folder}: {key} has a dtype that is none of {', '.join(sorted(dtypes))}")
 
     def model_keys(self) -> set[str]:
         """Keys of every model tensor; optimizer and other state is left out."""
@@ -99,14 +82,19 @@ class DistCheckpoint:
             raise ConversionError(f"{self.folder}: tensor {' or '.join(names)} {what} in the checkpoint")
         return found[0]
 
-    def read(self, stored: StoredTensor) -> torch.Tensor:
-        """Read the whole tensor, in the dtype in which it is stored, on the CPU.
+    def open(self, stored: StoredTensor) -> "TensorReader":
+        """The bytes of a tensor, row after row, in the dtype in which it is stored."""
+        return TensorReader(self.folder, [self._part(key, stored.layer) for key in stored.keys])
+
+    def read(self, stored: StoredTensor) -> NDArray[Any]:
+        """Read the whole tensor; returns the bits of its elements.
 
         Raises:
             ConversionError: when a file of the checkpoint is missing or damaged.
         """
-        parts = [self._read(key, stored.layer) for key in stored.keys]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        whole = np.empty(stored.shape, stored.dtype.bits)
+        self.open(stored).fill(as_bytes(whole))
+        return whole
 
     def _locate(self, name: str, num_layers: int) -> StoredTensor | None:
         bases: list[tuple[str, int | None]] = [(name, None)]
@@ -128,72 +116,129 @@ class DistCheckpoint:
                 )
             shapes = [shape[1:] for shape in shapes]
         rows = sum(shape[0] for shape in shapes)
-        return StoredTensor(keys, layer, (rows, *shapes[0][1:]), self._tensors[keys[0]].properties.dtype)
+        return StoredTensor(keys, layer, (rows, *shapes[0][1:]), Dtype(self._tensors[keys[0]].properties.dtype))
 
-    def _read(self, key: str, layer: int | None) -> torch.Tensor:
+    def _part(self, key: str, layer: int | None) -> "_Part":
         stored = self._tensors[key]
         offsets, sizes = [0] * len(stored.size), list(stored.size)
         if layer is not None:
             offsets[0], sizes[0] = layer, 1
-        region = ChunkStorageMetadata(offsets=torch.Size(offsets), sizes=torch.Size(sizes))
-        target = torch.empty(sizes, dtype=stored.properties.dtype)
-        items = create_read_items_for_chunk_list(key, stored, [region])
-        planner = _OneTensor(target)
-        try:
-            sizes_at = {chunk.offsets: tuple(chunk.sizes) for chunk in stored.chunks}
-            others = [item for item in items if not self._read_straight(item, sizes_at, planner)]
-            self._reader.read_data(LoadPlan(others), planner).wait()
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise ConversionError(
-                f"{self.folder}: cannot read {key}; a file of the checkpoint is missing, truncated or damaged: {error}"
-            ) from error
-        if planner.num_elements != target.numel():
-            raise ConversionError(
-                f"{self.folder}: the chunks of {key} hold {planner.num_elements} of its {target.numel()} elements"
-            )
-        return target if layer is None else target[0]
+        region = Region(tuple(offsets), tuple(sizes))
+        return _Part(key, region, Dtype(stored.properties.dtype), self._chunks(key, stored, region))
 
-    def _read_straight(
-        self, item: ReadItem, sizes_at: Mapping[torch.Size, tuple[int, ...]], planner: "_OneTensor"
-    ) -> bool:
-        """Read a part from its place in the file into its place in memory; False when it is no single run in both.
+    def _chunks(self, key: str, stored: TensorStorageMetadata, region: Region) -> list[StoredChunk]:
+        """Those that hold something of the region, in the order in which it lies in memory."""
+        dtype = Dtype(stored.properties.dtype)
+        chunks = []
+        for chunk in stored.chunks:
+            whole = Region(tuple(chunk.offsets), tuple(chunk.sizes))
+            if region.meets(whole):
+                place = self._places.get((key, chunk.offsets))
+                if place is None:
+                    raise ConversionError(f"{self.folder}: .metadata does not say where the chunks of {key} lie")
+                chunks.append(StoredChunk(self.folder, place, whole, dtype))
+        return sorted(chunks, key=lambda chunk: chunk.region.offsets)
 
-        `sizes_at` has the shape of each stored chunk by its offsets.
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of one stored tensor that is asked for."""
+
+    key: str
+    region: Region
+    dtype: Dtype
+    chunks: list[StoredChunk]
+
+
+class TensorReader:
+    """Reads a tensor from its first byte to its last."""
+
+    def __init__(self, folder: Path, parts: Sequence[_Part]) -> None:
+        self._folder = folder
+        self._steps = self._read(parts)
+        self._wanted = memoryview(b"")
+        next(self._steps)
+
+    def fill(self, view: memoryview) -> None:
+        """Put the next bytes into `view`, all of it.
+
+        Raises:
+            ConversionError: when a file of the checkpoint is missing or damaged.
         """
-        part, place = planner.resolve_tensor(item), self._reader.storage_data[item.storage_index]
-        assert item.storage_index.offset is not None
-        chunk = sizes_at[item.storage_index.offset]
-        first = _first_element(chunk, item.storage_offsets, item.lengths)
-        if first is None or not part.is_contiguous() or getattr(place, "transform_descriptors", None):
+        self._wanted = view
+        while len(self._wanted):
+            # Nobody asks for more than the tensor has: its shape is known.
+            next(self._steps)
+
+    def skip_rest(self) -> None:
+        """Read what is left and drop it: so that checksums of whole chunks can be compared."""
+        scratch = memoryview(bytearray(_SKIPPED_BYTES))
+        self._wanted = scratch
+        for _ in self._steps:
+            self._wanted = scratch
+
+    def _read(self, parts: Sequence[_Part]) -> Iterator[None]:
+        """Fills `_wanted` as far as it goes and waits for more."""
+        yield
+        for part in parts:
+            try:
+                yield from self._read_part(part)
+            except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise ConversionError(
+                    f"{self._folder}: cannot read {part.key}; a file of the checkpoint is missing, truncated or "
+                    f"damaged: {error}"
+                ) from error
+
+    def _read_part(self, part: _Part) -> Iterator[None]:
+        if is_one_after_the_other(part.region, [chunk.region for chunk in part.chunks]):
+            for chunk in part.chunks:
+                yield from self._read_chunk(chunk, part.region)
+            return
+        target = np.zeros(part.region.sizes, part.dtype.bits)
+        num_elements = sum(chunk.copy_into(target, part.region) for chunk in part.chunks)
+        if num_elements != target.size:
+            raise ValueError(f"its chunks hold {num_elements} of its {target.size} elements")
+        yield from self._give(as_bytes(target))
+
+    def _read_chunk(self, chunk: StoredChunk, region: Region) -> Iterator[None]:
+        with chunk.opened(region) as stream:
+            if stream is None:
+                target = np.empty(chunk.region.common(region).sizes, chunk.dtype.bits)
+                chunk.copy_into(target, chunk.region.common(region))
+                yield from self._give(as_bytes(target))
+                return
+            while stream.num_left:
+                count = min(stream.num_left, len(self._wanted))
+                stream.fill(self._wanted[:count])
+                self._wanted = self._wanted[count:]
+                if not len(self._wanted):
+                    yield
+
+    def _give(self, content: memoryview) -> Iterator[None]:
+        while len(content):
+            count = min(len(content), len(self._wanted))
+            self._wanted[:count] = content[:count]
+            content, self._wanted = content[count:], self._wanted[count:]
+            if not len(self._wanted):
+                yield
+
+
+def is_one_after_the_other(region: Region, chunks: Sequence[Region]) -> bool:
+    """Whether a region that lies row by row consists of the chunks' parts of it, one run after the other."""
+    position = 0
+    for chunk in chunks:
+        common = chunk.common(region)
+        if region.first_element(common) != position or chunk.first_element(common) is None:
             return False
-        with (self.folder / place.relative_path).open("rb") as file:
-            found = data_offset(file.fileno(), place.offset, place.length, chunk, part.dtype)
-            if found is None:
-                return False
-            read_into(file.fileno(), part, found[0] + first * part.dtype.itemsize)
-        if tuple(item.lengths) == chunk and zlib.crc32(as_bytes(part)) != found[1]:
-            # torch.load does not look at it. A file saved without checksums has a wrong one for `data.pkl` already, and
-            # was left to torch above.
-            raise ValueError(f"the checksum in {place.relative_path} is not that of the data")
-        planner.commit_tensor(item, part)
-        return True
+        position += prod(common.sizes)
+    return position == prod(region.sizes)
 
 
-def _first_element(whole: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]) -> int | None:
-    """Number of a region's first element in a tensor that lies row by row; None where the region has gaps there."""
-    first, is_cut = 0, False
-    for size, offset, length in zip(whole, offsets, lengths, strict=True):
-        if is_cut and length != size:
-            return None
-        is_cut = is_cut or length > 1
-        first = first * size + offset
-    return first
-
-
-def _check_files(folder: Path, places: Mapping[Any, Any]) -> None:
+def _check_files(folder: Path, places: Any) -> None:
     """Every file must be there and reach as far as something lies in it: known before hours of copying."""
     ends: dict[str, int] = {}
-    for place in places.values():
+    place: Place
+    for place in places:
         ends[place.relative_path] = max(ends.get(place.relative_path, 0), place.offset + place.length)
     for name, end in sorted(ends.items()):
         path = folder / name
@@ -205,24 +250,3 @@ def _check_files(folder: Path, places: Mapping[Any, Any]) -> None:
                 else f"is truncated: {size} bytes, and data up to byte {end} should be there"
             )
             raise ConversionError(f"{path} {found}: use another checkpoint, or copy this one again")
-
-
-class _OneTensor(DefaultLoadPlanner):
-    """Where a load plan's parts go: one tensor, which stands for one region of a stored tensor."""
-
-    def __init__(self, target: torch.Tensor) -> None:
-        super().__init__()
-        self._target = target
-        self.num_elements = 0
-        """Elements received."""
-
-    def resolve_tensor(self, read_item: ReadItem) -> torch.Tensor:
-        """The part of the target that `read_item` fills."""
-        part = self._target
-        for dim, (offset, length) in enumerate(zip(read_item.dest_offsets, read_item.lengths, strict=True)):
-            part = part.narrow(dim, offset, length)
-        return part
-
-    def commit_tensor(self, read_item: ReadItem, tensor: torch.Tensor) -> None:
-        """Count what has been filled."""
-        self.num_elements += tensor.numel()

@@ -1,35 +1,30 @@
-"""Write a model's tensors as a Megatron-Core distributed checkpoint, block by block: no model, no process group.
+"""Write a model's tensors as a Megatron-Core distributed checkpoint, block by block: no model, process group or torch.
 
 Keys, shapes and dtypes are those of a model that Megatron-Core saves itself: layers stacked, norms under the name of
-the linear layer that follows them. A tensor is stored in blocks of rows, and a block is read when it is its turn, so
-memory is bounded by a few blocks.
+the linear layer that follows them. A tensor is stored in blocks of rows, each an archive of its own, and a block is
+read straight to its place in the archive, so memory is bounded by a few blocks.
 """
 
-import contextlib
-import io
 import json
+import mmap
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorProperties
-from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
-from torch.distributed.checkpoint.state_dict_saver import save
+from megatron_sft.convert import dist_metadata as metadata
+from megatron_sft.convert.disk import aligned, open_direct, write_at
+from megatron_sft.convert.dtypes import Dtype
+from megatron_sft.convert.tensor_archive import DATA_START, END_BYTES, saved_object, saved_tensor
 
-from megatron_sft.convert.disk import PiecewiseFile, one_ahead
-from megatron_sft.errors import ConversionError
+BLOCK_BYTES = 16 << 20
+"""Largest block of rows, where one row is not larger."""
+DATA_FILE = "__0_0.distcp"
 
-BLOCK_BYTES = 64 << 20
-"""Largest block of rows."""
-
+_NUM_BUFFERS = 3
 _LAYER_NUMBER = re.compile(r"^decoder\.layers\.(\d+)\.")
 _LINEAR_LAYERS = ("self_attention.linear_proj", "self_attention.linear_qkv", "mlp.linear_fc1", "mlp.linear_fc2")
 
@@ -41,9 +36,34 @@ class OutTensor:
     name: str
     """Full name, with the layer's number."""
     shape: tuple[int, ...]
-    dtype: torch.dtype
-    read: Callable[[int, int], torch.Tensor]
-    """Gives rows from the first number up to the second one, in this dtype."""
+    dtype: Dtype
+    fill: Callable[[int, memoryview], None]
+    """Fills memory with rows, in this dtype, from the number given on."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row."""
+        return prod(self.shape[1:]) * self.dtype.num_bytes
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of a tensor, which are stored together."""
+
+    tensor: OutTensor
+    start: int
+    """First row."""
+    index: metadata.MetadataIndex
+    sizes: metadata.Size
+
+    @property
+    def num_bytes(self) -> int:
+        return prod(self.sizes) * self.tensor.dtype.num_bytes
+
+    @property
+    def room(self) -> int:
+        """Bytes that its archive may take."""
+        return aligned(DATA_START + self.num_bytes + END_BYTES)
 
 
 def write_checkpoint(folder: Path, tensors: Sequence[OutTensor], num_layers: int) -> None:
@@ -53,114 +73,98 @@ def write_checkpoint(folder: Path, tensors: Sequence[OutTensor], num_layers: int
         ConversionError: when a tensor cannot be read.
         OSError: when the folder cannot be written; what is in it then is of no use.
     """
-    blocks: dict[MetadataIndex, Callable[[], Any]] = {}
-    items = []
-    for tensor in tensors:
-        for item, start, stop in _blocks(tensor, num_layers):
-            items.append(item)
-            blocks[item.index] = _reader(tensor, item, start, stop)
-    for index in _extra_states(tensors, num_layers):
-        items.append(WriteItem(index=index, type=WriteItemType.BYTE_IO))
-        blocks[index] = _nothing
+    # What belongs to no tensor: nothing, but its absence is an error.
+    (folder / "common.pt").write_bytes(saved_object({}))
+    blocks = [block for tensor in tensors for block in _blocks(tensor)]
+    index = metadata.Metadata(_describe(blocks, num_layers), planner_data={}, storage_data={})
+    descriptor = open_direct(folder / DATA_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
-        # What belongs to no tensor: nothing, but its absence is an error.
-        torch.save({}, folder / "common.pt")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            writer = FileSystemWriter(folder)
-            writer.fs = _PiecewiseFiles()
-            save({}, storage_writer=writer, planner=_Planner(items, blocks), no_dist=True)
-        backend = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
-        (folder / "metadata.json").write_text(json.dumps(backend), encoding="utf-8")
-    except CheckpointException as error:
-        reasons = [reason for reason, _ in error.failures.values()]
-        known = next((reason for reason in reasons if isinstance(reason, ConversionError | OSError)), None)
-        if known is not None:
-            raise known from error
-        raise ConversionError(f"{folder}: cannot be written: {reasons[0]}; see to the disk") from error
+        end = _write_extra_states(descriptor, index, list(_extra_states(tensors, num_layers)))
+        _write_blocks(descriptor, index, blocks, end)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    (folder / metadata.FILE).write_bytes(metadata.metadata_bytes(index))
+    backend = {"sharded_backend": "torch_dist", "sharded_backend_version": 1}
+    (folder / "metadata.json").write_text(json.dumps(backend), encoding="utf-8")
 
 
-class _PiecewiseFiles(FileSystem):
-    """The file system, with files that are written in pieces."""
-
-    @contextlib.contextmanager
-    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[io.IOBase]:
-        """Open a file."""
-        if mode != "wb":
-            with super().create_stream(path, mode) as stream:
-                yield stream
-            return
-        with PiecewiseFile(Path(path)) as file:
-            try:
-                yield file
-            except RuntimeError as error:
-                raise file.error or error from error
-
-
-class _Planner(DefaultSavePlanner):
-    """What to write, and where it comes from when its turn has come."""
-
-    def __init__(self, items: list[WriteItem], blocks: dict[MetadataIndex, Callable[[], Any]]) -> None:
-        super().__init__(flatten_state_dict=False)
-        self._items = items
-        # The writer takes what is no tensor first, and then all in the order of the plan.
-        order = sorted(items, key=lambda item: item.type != WriteItemType.BYTE_IO)
-        self._order = iter(order)
-        self._contents = one_ahead(blocks[item.index]() for item in order)
-
-    def create_local_plan(self) -> SavePlan:
-        """All blocks, in their order."""
-        self.plan = SavePlan(self._items)
-        return self.plan
-
-    def resolve_data(self, write_item: WriteItem) -> Any:
-        """Read one block."""
-        expected = next(self._order)
-        assert expected.index == write_item.index, (expected.index, write_item.index)
-        return next(self._contents)
-
-
-def _blocks(tensor: OutTensor, num_layers: int) -> Iterator[tuple[WriteItem, int, int]]:
-    """Each block of rows with its first row and the one after its last."""
+def _blocks(tensor: OutTensor) -> Iterator[_Block]:
     key = tensor.name
     stacked: tuple[int, ...] = ()
     match = _LAYER_NUMBER.match(tensor.name)
     if match is not None:
         key, stacked = f"decoder.layers.{tensor.name[match.end() :]}", (int(match[1]),)
     rows, rest = tensor.shape[0], tensor.shape[1:]
-    per_block = max(1, BLOCK_BYTES // (torch.Size(rest).numel() * tensor.dtype.itemsize))
+    per_block = max(1, BLOCK_BYTES // tensor.row_bytes)
     for start in range(0, rows, per_block):
-        stop = min(start + per_block, rows)
-        chunk = ChunkStorageMetadata(
-            offsets=torch.Size((*stacked, start, *[0] * len(rest))),
-            sizes=torch.Size((*[1] * len(stacked), stop - start, *rest)),
+        offsets = metadata.Size((*stacked, start, *[0] * len(rest)))
+        sizes = metadata.Size((*[1] * len(stacked), min(per_block, rows - start), *rest))
+        yield _Block(tensor, start, metadata.MetadataIndex(key, offsets), sizes)
+
+
+def _describe(
+    blocks: Sequence[_Block], num_layers: int
+) -> dict[str, metadata.TensorStorageMetadata | metadata.BytesStorageMetadata]:
+    """What the index says of each key."""
+    described: dict[str, metadata.TensorStorageMetadata] = {}
+    for block in blocks:
+        tensor, offsets = block.tensor, block.index.offset
+        assert offsets is not None
+        stacked = [num_layers] * (len(offsets) - len(tensor.shape))
+        whole = metadata.TensorStorageMetadata(
+            metadata.TensorProperties(tensor.dtype.value), metadata.Size((*stacked, *tensor.shape)), []
         )
-        data = TensorWriteData(
-            chunk=chunk,
-            properties=TensorProperties(dtype=tensor.dtype),
-            size=torch.Size((*[num_layers] * len(stacked), *tensor.shape)),
-        )
-        index = MetadataIndex(key, chunk.offsets)
-        yield WriteItem(index=index, type=WriteItemType.SHARD, tensor_data=data), start, stop
+        stored = described.setdefault(block.index.fqn, whole)
+        stored.chunks.append(metadata.ChunkStorageMetadata(offsets, block.sizes))
+    return dict(described)
 
 
-def _reader(tensor: OutTensor, item: WriteItem, start: int, stop: int) -> Callable[[], torch.Tensor]:
-    assert item.tensor_data is not None
-    sizes = item.tensor_data.chunk.sizes
-    return lambda: tensor.read(start, stop).reshape(sizes)
+def _write_blocks(descriptor: int, index: metadata.Metadata, blocks: Sequence[_Block], offset: int) -> None:
+    """Write each block from byte `offset` of the file on, and put its place into the index."""
+    room = max(block.room for block in blocks)
+    buffers = [memoryview(mmap.mmap(-1, room)) for _ in range(_NUM_BUFFERS)]
+    pending: list[Future[None] | None] = [None] * _NUM_BUFFERS
+    # While this thread reads a block, one computes the checksum of the one before, and another writes.
+    with ThreadPoolExecutor(max_workers=2) as aside:
+        for count, block in enumerate(blocks):
+            number = count % _NUM_BUFFERS
+            if (before := pending[number]) is not None:
+                before.result()
+            archive = buffers[number][: block.room]
+            block.tensor.fill(block.start, archive[DATA_START : DATA_START + block.num_bytes])
+            pending[number] = aside.submit(_write_block, descriptor, index, archive, block, offset)
+            offset += block.room
+        for future in pending:
+            if future is not None:
+                future.result()
 
 
-def _extra_states(tensors: Sequence[OutTensor], num_layers: int) -> Iterator[MetadataIndex]:
+def _write_block(descriptor: int, index: metadata.Metadata, archive: memoryview, block: _Block, offset: int) -> None:
+    length = saved_tensor(archive, block.sizes, block.tensor.dtype, block.num_bytes)
+    archive[length:] = bytes(len(archive) - length)
+    write_at(descriptor, archive, offset)
+    index.storage_data[block.index] = metadata.Place(DATA_FILE, offset, length)
+
+
+def _write_extra_states(descriptor: int, index: metadata.Metadata, names: Sequence[str]) -> int:
+    """Write them at the beginning of the file; returns where it goes on."""
+    content = saved_object([None])  # how Megatron-Core stores None
+    for number, name in enumerate(names):
+        index.state_dict_metadata[name] = metadata.BytesStorageMetadata()
+        place = metadata.Place(DATA_FILE, number * len(content), len(content))
+        index.storage_data[metadata.MetadataIndex(name)] = place
+    end = aligned(len(names) * len(content))
+    memory = mmap.mmap(-1, end)
+    memory.write(content * len(names))
+    write_at(descriptor, memoryview(memory), 0)
+    return end
+
+
+def _extra_states(tensors: Sequence[OutTensor], num_layers: int) -> Iterator[str]:
     """Where Megatron-Core looks for what TransformerEngine has to keep of a linear layer: nothing in a new model."""
     for layer in range(num_layers):
         for name in _LINEAR_LAYERS:
-            yield MetadataIndex(f"decoder.layers.{name}._extra_state/shard_{layer}_{num_layers}")
+            yield f"decoder.layers.{name}._extra_state/shard_{layer}_{num_layers}"
     if any(tensor.name == "output_layer.weight" for tensor in tensors):
-        yield MetadataIndex("output_layer._extra_state/shard_0_1")
-
-
-def _nothing() -> io.BytesIO:
-    """How Megatron-Core stores None."""
-    stored = io.BytesIO()
-    torch.save([None], stored)
-    return stored
+        yield "output_layer._extra_state/shard_0_1"

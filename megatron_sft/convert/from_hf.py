@@ -2,13 +2,15 @@
 
 import tempfile
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from megatron_sft.convert import assets
 from megatron_sft.convert.disk import writing
 from megatron_sft.convert.dist_writer import OutTensor, write_checkpoint
+from megatron_sft.convert.dtypes import Dtype, as_bytes, cast
 from megatron_sft.convert.folder_checks import check_folder
 from megatron_sft.convert.mapping import Entry, Layout, Piece, entries
 from megatron_sft.convert.safetensors_folder import SafetensorsFolder
@@ -36,14 +38,14 @@ def import_model(model_dir: str | Path, output: str | Path, *, say: Callable[[st
     with SafetensorsFolder(model_dir) as folder, tempfile.TemporaryDirectory() as collected:
         check_folder(folder, geometry)
         dtype = _common_dtype({info.dtype for info in folder.tensors.values()})
-        say(f"importing {model_dir} ({geometry.num_layers} layers, {str(dtype).removeprefix('torch.')}) to {output}")
+        say(f"importing {model_dir} ({geometry.num_layers} layers, {dtype.value}) to {output}")
         assets.collect(model_dir, Path(collected))
         assets.check_vocabulary(Path(collected), geometry)
         eos = assets.tokenizer_eos_id(Path(collected))
         run_state = {
             "iteration": 0,
             "consumed_samples": 0,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": dtype.value,
             "stop_token_ids": [] if eos is None else [eos],
             "source": str(model_dir.resolve()),
         }
@@ -55,48 +57,56 @@ def import_model(model_dir: str | Path, output: str | Path, *, say: Callable[[st
     return final
 
 
-def megatron_tensors(folder: SafetensorsFolder, geometry: ModelGeometry, dtype: torch.dtype) -> list[OutTensor]:
+def megatron_tensors(folder: SafetensorsFolder, geometry: ModelGeometry, dtype: Dtype) -> list[OutTensor]:
     """Every tensor of the Megatron model, read from `folder` when it is written."""
     padded = geometry.padded_vocab_size(1)
     tensors = []
     for entry in entries(geometry):
         vocabulary = padded if entry.rule.layout is Layout.VOCABULARY else 0
         shape = entry.shape(1, vocabulary)
-        read = _rows(folder, entry, geometry, vocabulary, dtype)
+        fill = _rows(folder, entry, geometry, vocabulary, dtype)
         # Checkpoints have the last spelling: a norm belongs to the linear layer that follows it.
-        tensors.append(OutTensor(entry.megatron_names[-1], shape, dtype, read))
+        tensors.append(OutTensor(entry.megatron_names[-1], shape, dtype, fill))
     return tensors
 
 
 def _rows(
-    folder: SafetensorsFolder, entry: Entry, geometry: ModelGeometry, padded: int, dtype: torch.dtype
-) -> Callable[[int, int], torch.Tensor]:
-    """What reads a range of rows of the whole Megatron tensor."""
+    folder: SafetensorsFolder, entry: Entry, geometry: ModelGeometry, padded: int, dtype: Dtype
+) -> Callable[[int, memoryview], None]:
+    """What fills memory with rows of the whole Megatron tensor, from a number on."""
     pieces = list(entry.pieces(geometry, rank=0, size=1, padded_vocab_size=padded))
     if entry.rule.layout is Layout.COLUMNS:
         # Whole, it is the same tensor: rows will do.
         pieces = [Piece(0, 0, entry.hf[0][1][0])]
-    columns = entry.hf[0][1][1:]
+    row_bytes = prod(entry.hf[0][1][1:]) * dtype.num_bytes
 
-    def read(start: int, stop: int) -> torch.Tensor:
-        target = torch.empty((stop - start, *columns), dtype=dtype)
+    def fill(start: int, view: memoryview) -> None:
+        stop = start + len(view) // row_bytes
         offset = 0
         for piece in pieces:
             first, last = max(start, offset), min(stop, offset + piece.size)
             if first < last:
-                part = target[first - start : last - start]
+                part = view[(first - start) * row_bytes : (last - start) * row_bytes]
                 if piece.source is None:
-                    part.zero_()
+                    part[:] = bytes(len(part))
                 else:
-                    shift = piece.start - offset
-                    name = entry.hf[piece.source][0]
-                    part.copy_(folder.read(name, start=first + shift, stop=last + shift))
+                    _read_rows(folder, entry.hf[piece.source][0], first + piece.start - offset, part, dtype)
             offset += piece.size
-        return target
 
-    return read
+    return fill
 
 
-def _common_dtype(dtypes: set[torch.dtype]) -> torch.dtype:
+def _read_rows(folder: SafetensorsFolder, name: str, start: int, view: memoryview, dtype: Dtype) -> None:
+    """Fill memory with rows of a tensor of the folder, cast to `dtype`."""
+    stored = folder.tensors[name].dtype
+    if stored is dtype:
+        folder.read_rows_into(view, name, start)
+        return
+    bits = np.empty(len(view) // dtype.num_bytes, stored.bits)
+    folder.read_rows_into(as_bytes(bits), name, start)
+    view[:] = as_bytes(cast(bits, stored, dtype))
+
+
+def _common_dtype(dtypes: set[Dtype]) -> Dtype:
     """The one dtype, or float32, which holds each of several exactly."""
-    return next(iter(dtypes)) if len(dtypes) == 1 else torch.float32
+    return next(iter(dtypes)) if len(dtypes) == 1 else Dtype.FLOAT32

@@ -66,7 +66,9 @@ def load_hf_into(
         return LoadSummary(
             num_parameters=len(parameters),
             num_elements=sum(parameter.numel() for parameter in parameters.values()),
-            source_dtypes=tuple(sorted({info.dtype for info in folder.tensors.values()}, key=str)),
+            source_dtypes=tuple(
+                sorted({getattr(torch, info.dtype.value) for info in folder.tensors.values()}, key=str)
+            ),
         )
 
 

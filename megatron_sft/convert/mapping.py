@@ -11,7 +11,7 @@ new `Layout` is needed only for a new way of arranging rows.
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from megatron_sft.errors import ConversionError
 from megatron_sft.model.geometry import ModelGeometry
@@ -66,6 +66,8 @@ class ArchitectureMap:
     after_layers: tuple[Rule, ...]
     untied_output: Rule
     """The output layer of a model whose output layer is not the embedding."""
+    is_in_transformers: bool = True
+    """Whether transformers has the architecture's code itself; else it comes with the model, and is never run here."""
 
 
 @dataclass(frozen=True)
@@ -307,5 +309,5 @@ _MAPS: Mapping[str, ArchitectureMap] = {
     "qwen3": _table("Qwen3ForCausalLM", _LLAMA_NAMES, (_WEIGHTS, _head_norm("q"), _head_norm("k"))),
     "qwen2": _table("Qwen2ForCausalLM", _LLAMA_NAMES, (_WEIGHTS, _BIASES)),
     "llama": _table("LlamaForCausalLM", _LLAMA_NAMES, (_WEIGHTS,)),
-    "internlm2": _table("InternLM2ForCausalLM", _INTERNLM2_NAMES, (_WQKV,)),
+    "internlm2": replace(_table("InternLM2ForCausalLM", _INTERNLM2_NAMES, (_WQKV,)), is_in_transformers=False),
 }

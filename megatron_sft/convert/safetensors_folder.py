@@ -1,33 +1,30 @@
 """Hugging Face weight folders: `model.safetensors`, or numbered files with `model.safetensors.index.json`.
 
-The reader looks at every header before any weight, so a damaged or incomplete folder is refused at once, and it reads
-single slices, so a tensor-parallel rank never holds more than its share. The writer lays the headers out first and then
-takes one tensor at a time, so an export never holds more than the tensor it is writing.
+Every header is looked at before any weight, so a damaged or incomplete folder is refused at once, and single slices are
+read, so a tensor-parallel rank never holds more than its share.
 """
 
-import hashlib
 import json
 import struct
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
-from megatron_sft.convert.disk import PiecewiseFile, as_bytes, read_into
+from megatron_sft.convert.disk import read_into
+from megatron_sft.convert.dtypes import OF_SAFETENSORS, Dtype
 from megatron_sft.errors import ConversionError
+
+if TYPE_CHECKING:
+    import torch
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-"""The dtypes of weights that can be converted, by their name in a safetensors header."""
-
-_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,14 @@ class TensorInfo:
 
     name: str
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: Dtype
     file: str
     """Name of the file within the folder."""
 
     @property
     def num_bytes(self) -> int:
         """Size of the data, bytes."""
-        return self.dtype.itemsize * torch.Size(self.shape).numel()
+        return self.dtype.num_bytes * prod(self.shape)
 
 
 class SafetensorsFolder:
@@ -58,7 +55,7 @@ class SafetensorsFolder:
         """
         self.folder = folder
         self.tensors: dict[str, TensorInfo] = {}
-        self._files: dict[str, Any] = {}
+        self._opened: dict[str, Any] = {}
         self._raw = ExitStack()
         self._descriptors: dict[str, int] = {}
         self._offsets: dict[str, int] = {}
@@ -67,25 +64,41 @@ class SafetensorsFolder:
             self._open(name)
         _check_index(folder, index, self.tensors)
 
-    def read(self, name: str, *, dim: int = 0, start: int = 0, stop: int | None = None) -> torch.Tensor:
+    def read(self, name: str, *, dim: int = 0, start: int = 0, stop: int | None = None) -> "torch.Tensor":
         """Read rows (`dim=0`) or columns (`dim=1`) `start` to `stop` of a tensor; all of it by default."""
+        import torch
+
         info = self.tensors[name]
+        if dim == 0:
+            stop = info.shape[0] if stop is None else min(stop, info.shape[0])
+            target = torch.empty((stop - start, *info.shape[1:]), dtype=getattr(torch, info.dtype.value))
+            # Other ranks of this machine read the same.
+            view = target.view(-1).view(torch.uint8).numpy().data
+            self.read_rows_into(view, name, start, keep_cached=True)
+            return target
         try:
-            if dim == 0:
-                return self._read_rows(info, start, info.shape[0] if stop is None else min(stop, info.shape[0]))
-            tensor: torch.Tensor = self._files[info.file].get_slice(name)[:, start:stop]
-        except (SafetensorError, OSError, EOFError) as error:
+            if info.file not in self._opened:
+                self._opened[info.file] = safe_open(self.folder / info.file, framework="pt")
+            tensor: torch.Tensor = self._opened[info.file].get_slice(name)[:, start:stop]
+        except (SafetensorError, OSError) as error:
             raise ConversionError(f"{self.folder / info.file}: cannot read {name}: {error}") from error
         return tensor
 
-    def _read_rows(self, info: TensorInfo, start: int, stop: int) -> torch.Tensor:
-        """Into memory of its own: what is mapped from a file adds up as more of it is read."""
-        if info.file not in self._descriptors:
-            self._map_offsets(info.file)
-        target = torch.empty((stop - start, *info.shape[1:]), dtype=info.dtype)
+    def read_rows_into(self, view: memoryview, name: str, start: int, *, keep_cached: bool = False) -> None:
+        """Fill memory with rows of a tensor, the first of them number `start`.
+
+        Into memory of the caller's: what is mapped from a file adds up as more of it is read.
+        """
+        info = self.tensors[name]
         row_bytes = info.num_bytes // max(1, info.shape[0])
-        read_into(self._descriptors[info.file], target, self._offsets[info.name] + start * row_bytes)
-        return target
+        try:
+            if info.file not in self._descriptors:
+                self._map_offsets(info.file)
+            read_into(
+                self._descriptors[info.file], view, self._offsets[name] + start * row_bytes, keep_cached=keep_cached
+            )
+        except (OSError, EOFError) as error:
+            raise ConversionError(f"{self.folder / info.file}: cannot read {name}: {error}") from error
 
     def _map_offsets(self, name: str) -> None:
         """Where in a file, which safetensors has checked, each tensor begins."""
@@ -105,16 +118,16 @@ class SafetensorsFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._files.clear()
+        self._opened.clear()
         self._raw.close()
 
     def _open(self, name: str) -> None:
         path = self.folder / name
         try:
-            file: Any = safe_open(path, framework="pt")
-            self._files[name] = file
-            for tensor in file.keys():  # noqa: SIM118 (not a mapping)
-                self._add(path, tensor, file.get_slice(tensor))
+            file: Any
+            with safe_open(path, framework="np") as file:
+                for tensor in file.keys():  # noqa: SIM118 (not a mapping)
+                    self._add(path, tensor, file.get_slice(tensor))
         except (SafetensorError, OSError) as error:
             raise ConversionError(
                 f"{path}: not a complete safetensors file ({error}); it is truncated or damaged: fetch it again"
@@ -123,12 +136,12 @@ class SafetensorsFolder:
     def _add(self, path: Path, name: str, part: Any) -> None:
         if name in self.tensors:
             raise ConversionError(f"{path}: tensor {name} is in {self.tensors[name].file} as well; remove one of them")
-        if part.get_dtype() not in DTYPES:
+        if part.get_dtype() not in OF_SAFETENSORS:
             raise ConversionError(
-                f"{path}: tensor {name} has dtype {part.get_dtype()}; supported are {', '.join(DTYPES)} "
+                f"{path}: tensor {name} has dtype {part.get_dtype()}; supported are {', '.join(OF_SAFETENSORS)} "
                 "(quantised weights cannot be trained: use the original model)"
             )
-        self.tensors[name] = TensorInfo(name, tuple(part.get_shape()), DTYPES[part.get_dtype()], path.name)
+        self.tensors[name] = TensorInfo(name, tuple(part.get_shape()), OF_SAFETENSORS[part.get_dtype()], path.name)
 
 
 def _read_index(folder: Path) -> dict[str, str] | None:
@@ -184,75 +197,3 @@ def _check_index(folder: Path, index: dict[str, str] | None, tensors: dict[str, 
 
 def _or_none(names: Sequence[str]) -> str:
     return ", ".join(names) or "(none)"
-
-
-def plan_files(tensors: Sequence[tuple[str, tuple[int, ...], torch.dtype]], max_bytes: int) -> list[TensorInfo]:
-    """Assign each tensor, in order, to a file of at most `max_bytes` of data (more when one tensor is larger)."""
-    counts, filled = [0], 0
-    for _, shape, dtype in tensors:
-        num_bytes = dtype.itemsize * torch.Size(shape).numel()
-        if counts[-1] and filled + num_bytes > max_bytes:
-            counts.append(0)
-            filled = 0
-        counts[-1] += 1
-        filled += num_bytes
-    if len(counts) == 1:
-        names = [SINGLE_FILE]
-    else:
-        names = [f"model-{number:05d}-of-{len(counts):05d}.safetensors" for number in range(1, len(counts) + 1)]
-    files = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
-    return [TensorInfo(*tensor, file) for tensor, file in zip(tensors, files, strict=True)]
-
-
-def write_tensors(folder: Path, plan: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> dict[str, str]:
-    """Write `tensors`, which come in the order of `plan`, and the index when there are several files.
-
-    Files are not synced; the caller syncs the folder. The format: 8 bytes little-endian length of the header, the
-    header in JSON (name -> dtype, shape, first and last byte), the data.
-
-    Returns:
-        The sha256 (hex) of the bytes given to each file, by its name.
-    """
-    digests = {}
-    for name in dict.fromkeys(info.file for info in plan):
-        with PiecewiseFile(folder / name) as file:
-            digests[name] = _write_file(file, [info for info in plan if info.file == name], tensors)
-    if len({info.file for info in plan}) > 1:
-        index = {
-            "metadata": {"total_size": sum(info.num_bytes for info in plan)},
-            "weight_map": {info.name: info.file for info in plan},
-        }
-        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return digests
-
-
-def _write_file(file: PiecewiseFile, members: Sequence[TensorInfo], tensors: Iterator[torch.Tensor]) -> str:
-    header = _header(members)
-    digest = hashlib.sha256(header)
-    file.write(header)
-    # Neither writing nor hashing holds Python's lock: they go side by side.
-    with ThreadPoolExecutor(max_workers=1) as hashing:
-        for info in members:
-            tensor = next(tensors)
-            assert (tuple(tensor.shape), tensor.dtype) == (info.shape, info.dtype), info
-            content = as_bytes(tensor.contiguous())
-            hashed = hashing.submit(digest.update, content)
-            file.write(content)
-            hashed.result()
-            del tensor, content, hashed  # else two would be in memory while the next one is read
-    return digest.hexdigest()
-
-
-def _header(members: Sequence[TensorInfo]) -> bytes:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for info in members:
-        header[info.name] = {
-            "dtype": _DTYPE_NAMES[info.dtype],
-            "shape": list(info.shape),
-            "data_offsets": [offset, offset + info.num_bytes],
-        }
-        offset += info.num_bytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text

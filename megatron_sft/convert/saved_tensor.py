@@ -12,13 +12,16 @@ import struct
 import zipfile
 from typing import Any
 
-import torch
+from megatron_sft.convert.dtypes import Dtype
+
+STORAGES = {Dtype.FLOAT32: "FloatStorage", Dtype.BFLOAT16: "BFloat16Storage", Dtype.FLOAT16: "HalfStorage"}
+"""What torch calls the memory of a tensor."""
 
 _LOCAL_HEADER_BYTES = 30
 
 
 def data_offset(
-    descriptor: int, begin: int, length: int, shape: tuple[int, ...], dtype: torch.dtype
+    descriptor: int, begin: int, length: int, shape: tuple[int, ...], dtype: Dtype
 ) -> tuple[int, int] | None:
     """First byte, in the file, of the data of a tensor that is stored row by row without gaps, and their crc32.
 
@@ -42,14 +45,19 @@ def data_offset(
             storage = members.getinfo(names["data/0"])
     except (KeyError, pickle.UnpicklingError, zipfile.BadZipFile, AttributeError, EOFError, TypeError, ValueError):
         return None
-    num_bytes = math.prod(shape) * dtype.itemsize
-    wanted = ((dtype, "0"), 0, shape, torch.empty(shape, device="meta").stride())
+    num_bytes = math.prod(shape) * dtype.num_bytes
+    wanted = ((STORAGES[dtype], "0"), 0, shape, strides(shape))
     if layout[:4] != wanted or storage.compress_type != zipfile.ZIP_STORED or storage.file_size != num_bytes:
         return None
     header = os.pread(descriptor, _LOCAL_HEADER_BYTES, begin + storage.header_offset)
     name_bytes, extra_bytes = struct.unpack("<26x2H", header)
     start = storage.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
     return (begin + start, storage.CRC) if start + num_bytes <= length else None
+
+
+def strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a tensor that lies row by row, as torch counts them."""
+    return tuple(math.prod(max(1, size) for size in shape[dim + 1 :]) for dim in range(len(shape)))
 
 
 class _Part(io.RawIOBase):
@@ -100,6 +108,6 @@ class _Layout(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a plain tensor")
 
     def persistent_load(self, pid: Any) -> Any:
-        """A storage: its dtype and its number."""
+        """A storage: its kind and its number."""
         _, kind, number, _, _ = pid
-        return getattr(torch, kind).dtype, number
+        return kind, number

@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from megatron_sft.convert import provenance
+from megatron_sft.convert.dtypes import Dtype
 from megatron_sft.convert.to_hf import checkpoint_fingerprint, export
 from megatron_sft.convert.trial import Trial
 from megatron_sft.errors import ConversionError, UserError
@@ -31,7 +30,7 @@ class Series:
     """Folder of the exports."""
     iterations: tuple[int, ...] | None
     """None means every complete checkpoint."""
-    dtype: torch.dtype | None = None
+    dtype: Dtype | None = None
     """Cast the weights to it; by default they keep the checkpoints'."""
     try_it: Trial = "auto"
     """Whether something is generated from each export; see `export`."""
@@ -119,7 +118,7 @@ class Series:
                 "checkpoint_fingerprint": checkpoint_fingerprint(folder),
             }
             if self.dtype is not None:
-                expected["dtype"] = str(self.dtype).removeprefix("torch.")
+                expected["dtype"] = self.dtype.value
             problem = provenance.problem(output, expected)
             if problem is None:
                 self.say(f"iteration {iteration}: {output} is there already and whole")

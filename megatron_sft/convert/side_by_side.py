@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from megatron_sft.convert import assets
+from megatron_sft.convert.mapping import architecture_map
 from megatron_sft.convert.to_hf import export
-from megatron_sft.convert.verify import is_known_to_transformers
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConversionError
 from megatron_sft.model import checkpoint_dir
@@ -94,7 +94,7 @@ def _opened(path: Path, say: Callable[[str], None]) -> Iterator[Path]:
 
 def _geometry(folder: Path) -> ModelGeometry:
     geometry = ModelGeometry.from_hf_config(folder)
-    if not is_known_to_transformers(geometry):
+    if not architecture_map(geometry).is_in_transformers:
         raise ConversionError(
             f"{folder}: transformers has no {geometry.model_type} of its own, and the code in the folder is not run"
         )

@@ -7,21 +7,22 @@ output, synced, opened again, compared with what was read from the checkpoint, a
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from megatron_sft import __version__
 from megatron_sft.convert import assets, provenance, trial
-from megatron_sft.convert.disk import one_ahead, writing
+from megatron_sft.convert.disk import writing
 from megatron_sft.convert.dist_checkpoint import DistCheckpoint, StoredTensor
-from megatron_sft.convert.mapping import Entry, Layout, Piece, entries
-from megatron_sft.convert.safetensors_folder import plan_files, write_tensors
-from megatron_sft.convert.verify import is_known_to_transformers, verify_export
+from megatron_sft.convert.dtypes import Dtype, as_bytes, cast
+from megatron_sft.convert.mapping import Entry, Layout, Piece, architecture_map, entries
+from megatron_sft.convert.safetensors_writer import Fill, plan_files, write_tensors
+from megatron_sft.convert.verify import open_with_transformers, verify_export
 from megatron_sft.errors import ConversionError
 from megatron_sft.files import removed_on_failure, sync_directory, sync_tree, write_json
 from megatron_sft.model import checkpoint_dir
@@ -45,7 +46,7 @@ class ExportSummary:
     """Of the weights."""
     num_files: int
     """Safetensors files."""
-    dtype: torch.dtype
+    dtype: Dtype
 
 
 def export(
@@ -53,7 +54,7 @@ def export(
     output: str | Path,
     iteration: int | None = None,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Dtype | None = None,
     max_file_bytes: int = MAX_FILE_BYTES,
     try_it: trial.Trial = "auto",
     say: Callable[[str], None] = print,
@@ -66,8 +67,8 @@ def export(
         iteration: which one of a save folder; the newest complete one by default.
         dtype: cast the weights to it; by default they keep the checkpoint's.
         max_file_bytes: data in one safetensors file.
-        try_it: whether transformers is to generate a few tokens from the export: `auto`, if the weights have at most
-            `trial.AUTO_BYTES`. An architecture whose code comes with the model is never run.
+        try_it: whether transformers is to open the export and to generate a few tokens from it: `auto`, if the weights
+            have at most `trial.AUTO_BYTES`. An architecture whose code comes with the model is never run.
         say: receives one line per step.
 
     Raises:
@@ -81,23 +82,20 @@ def export(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConversionError(f"{output}: already exists; remove it or name another output folder")
     source = _Source(folder, dtype)
-    say(f"exporting {folder} ({len(source.tensors)} tensors, {source.dtype_name}) to {output}")
+    say(f"exporting {folder} ({len(source.tensors)} tensors, {source.dtype.value}) to {output}")
     partial = output.parent / f".{output.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
     plan = plan_files(source.tensors, max_file_bytes)
-    with writing(output), removed_on_failure(partial), ThreadPoolExecutor(max_workers=1) as aside:
-        # Its import takes as long as writing some gigabytes: side by side.
-        known = aside.submit(is_known_to_transformers, source.geometry)
+    with writing(output), removed_on_failure(partial):
         partial.mkdir(parents=True)
-        digests = write_tensors(partial, plan, _progress(one_ahead(source.read_all()), "writing", len(plan)))
-        # transformers takes another module's place when it is imported: nothing may use it before that is over.
-        known.result()
+        digests = write_tensors(partial, plan, _progress(source.read_all(), "writing", len(plan)))
         source.write_assets(partial, digests)
         sync_tree(partial)
         say("opening the export and comparing what is on the disk with what was read from the checkpoint")
         verify_export(partial, source.geometry, plan, digests)
         num_bytes = sum(info.num_bytes for info in plan)
-        if trial.is_wanted(try_it, num_bytes) and is_known_to_transformers(source.geometry):
+        if trial.is_wanted(try_it, num_bytes) and architecture_map(source.geometry).is_in_transformers:
+            open_with_transformers(partial)
             provenance.add_trial(partial, trial.generate(partial))
         elif try_it != "never":
             say(f"nothing is generated from it: {_why_not_tried(source.geometry, num_bytes)}")
@@ -119,7 +117,7 @@ def export(
 
 
 def _why_not_tried(geometry: ModelGeometry, num_bytes: int) -> str:
-    if not is_known_to_transformers(geometry):
+    if not architecture_map(geometry).is_in_transformers:
         return f"the code of {geometry.model_type} comes with the model, and is not run"
     return f"{num_bytes / 1e9:.1f} GB of weights would be in memory (--trial always does it)"
 
@@ -127,7 +125,7 @@ def _why_not_tried(geometry: ModelGeometry, num_bytes: int) -> str:
 class _Source:
     """A checkpoint seen as a Hugging Face model."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
+    def __init__(self, folder: Path, dtype: Dtype | None) -> None:
         self.folder = folder
         self.assets = folder / checkpoint_dir.HF_ASSETS
         self.run_state = checkpoint_dir.read_run_state(folder)
@@ -144,18 +142,20 @@ class _Source:
         # Norms may be stored wider than matrices; the config names the dtype of the matrices.
         self.dtype = self.tensors[0][2]
 
-    @property
-    def dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
-
-    def read_all(self) -> Iterator[torch.Tensor]:
-        """Read every Hugging Face tensor, in the order of `tensors`."""
+    def read_all(self) -> Iterator[Fill]:
+        """What gives the bytes of every Hugging Face tensor, in the order of `tensors`; each to be read to its end."""
         for entry, stored in self._stored:
-            whole = self._checkpoint.read(stored)
-            if self._cast is not None:
-                whole = whole.to(self._cast)
-            yield from split(entry, whole, self.geometry)
-            del whole  # else two would be in memory while the next one is read
+            target = self._cast or stored.dtype
+            if target is stored.dtype and _is_in_order(entry):
+                reader = self._checkpoint.open(stored)
+                for _ in entry.hf:
+                    yield reader.fill
+                # Rows of the padded vocabulary: their chunk has one checksum with the others.
+                reader.skip_rest()
+                continue
+            whole = cast(self._checkpoint.read(stored), stored.dtype, target)
+            for part in split(entry, whole, self.geometry):
+                yield _from_memory(part)
 
     def write_assets(self, output: Path, digests: Mapping[str, str]) -> None:
         """Write everything but the weights, whose sha256 are `digests`."""
@@ -166,7 +166,7 @@ class _Source:
         assets.copy_tokenizer(self.assets, output)
         write_json(output / EXPORT_INFO, self._info())
         fingerprint, tokenizer = checkpoint_fingerprint(self.folder), self.tokenizer_fingerprint
-        origin = provenance.describe(self.folder, self.run_state, fingerprint, tokenizer, self.dtype_name)
+        origin = provenance.describe(self.folder, self.run_state, fingerprint, tokenizer, self.dtype.value)
         provenance.write(output, origin, digests)
 
     def _info(self) -> dict[str, Any]:
@@ -177,30 +177,43 @@ class _Source:
             "source": str(self.folder.resolve()),
             "source_fingerprint": checkpoint_fingerprint(self.folder),
             "stop_token_ids": self.run_state.get("stop_token_ids", []),
-            "dtype": self.dtype_name,
+            "dtype": self.dtype.value,
             "megatron_sft_version": __version__,
         }
 
 
-def split(entry: Entry, whole: torch.Tensor, geometry: ModelGeometry) -> Iterator[torch.Tensor]:
+def _is_in_order(entry: Entry) -> bool:
+    """Whether the rows of the Megatron tensor are those of its Hugging Face tensors, one after the other."""
+    return entry.rule.layout is not Layout.QUERY_GROUPS or len(entry.hf) == 1
+
+
+def split(entry: Entry, whole: NDArray[Any], geometry: ModelGeometry) -> Iterator[NDArray[Any]]:
     """Take a whole Megatron tensor apart into its Hugging Face tensors; rows of the padded vocabulary are dropped."""
-    dim = entry.rule.layout.dim
     places: list[list[tuple[int, Piece]]] = [[] for _ in entry.hf]
-    offset = 0
+    dim, offset = entry.rule.layout.dim, 0
     for piece in entry.pieces(geometry, rank=0, size=1, padded_vocab_size=whole.shape[0]):
         if piece.source is not None:
             places[piece.source].append((offset, piece))
         offset += piece.size
     assert offset == whole.shape[dim], entry.megatron_names
     for (_, shape), found in zip(entry.hf, places, strict=True):
-        if len(found) == 1:
-            ((start, piece),) = found
-            yield whole.narrow(dim, start, piece.size)
+        if entry.rule.layout is Layout.COLUMNS:
+            yield whole
             continue
-        part = torch.empty(shape, dtype=whole.dtype)
+        part = np.empty(shape, whole.dtype)
         for start, piece in found:
-            part.narrow(dim, piece.start, piece.size).copy_(whole.narrow(dim, start, piece.size))
+            part[piece.start : piece.stop] = whole[start : start + piece.size]
         yield part
+
+
+def _from_memory(array: NDArray[Any]) -> Fill:
+    content = as_bytes(array)
+
+    def fill(view: memoryview) -> None:
+        nonlocal content
+        view[:], content = content[: len(view)], content[len(view) :]
+
+    return fill
 
 
 def _locate_all(checkpoint: DistCheckpoint, geometry: ModelGeometry) -> list[tuple[Entry, StoredTensor]]:
@@ -232,6 +245,6 @@ def checkpoint_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _progress(tensors: Iterator[torch.Tensor], label: str, count: int) -> Iterator[torch.Tensor]:
+def _progress(tensors: Iterator[Fill], label: str, count: int) -> Iterator[Fill]:
     """Show a bar on a terminal, nothing elsewhere."""
     yield from tqdm(tensors, desc=label, total=count, unit="tensor", disable=None)

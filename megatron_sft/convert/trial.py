@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import torch
-
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import ConversionError
 
@@ -38,6 +36,7 @@ def generate(folder: Path) -> TrialResult:
     Raises:
         ConversionError: when transformers cannot load the folder, or a logit is not finite.
     """
+    import torch
     import transformers
 
     tokenizer = ChatTokenizer(folder)

@@ -1,4 +1,4 @@
-"""vLLM in a process of its own: one engine per model folder.
+"""An engine in a process of its own: one per model folder, vLLM or, where that cannot be had, plain transformers.
 
 The process (`engine_process`) ends with its engine, so all memory comes back, and a crash of the engine is an error
 message here, not the end of the run. Processes are forked from a server that has imported vLLM once
@@ -18,16 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from megatron_sft.errors import EnvironmentProblem
-from megatron_sft.generation.engine_messages import Completion, EngineReport, EngineSettings, Reload, Reloaded, Request
+from megatron_sft.generation.engine_messages import (
+    Completion,
+    EngineKind,
+    EngineReport,
+    EngineSettings,
+    Reload,
+    Reloaded,
+    Request,
+)
 from megatron_sft.generation.engine_process import serve
 
 LOG_LINES_SHOWN = 12
 
 
-def make_context() -> Any:
+def make_context(kind: EngineKind = "vllm") -> Any:
     """Return the multiprocessing context for engines; make one per run."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["megatron_sft.generation.engine_preload"])
+    context.set_forkserver_preload(["megatron_sft.generation.engine_preload"] if kind == "vllm" else [])
     return context
 
 

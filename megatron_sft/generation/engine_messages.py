@@ -1,7 +1,11 @@
 """What a caller and an engine's process say to each other."""
 
+import queue
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
+
+EngineKind = Literal["vllm", "transformers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,8 @@ class EngineSettings:
     """Threads on CPU; None: all cores."""
     log: Path
     """File for everything that the engine prints."""
+    kind: EngineKind = "vllm"
+    """vllm, or transformers: slower, on any machine."""
     visible_devices: str | None = None
     """Value of CUDA_VISIBLE_DEVICES in the engine's process; None leaves it as it is."""
 
@@ -87,3 +93,7 @@ class EngineReport:
     """From the request for a process until the engine took prompts."""
     generate_s: float = 0.0
     num_tokens: int = 0
+
+
+Inbox: TypeAlias = "queue.SimpleQueue[list[Request] | Reload | None]"
+"""What an engine is asked, inside its process; None says that there will be no more."""

@@ -11,6 +11,7 @@ import numpy as np
 from megatron_sft.files import write_json
 from megatron_sft.studies.analysis.curve import Curve
 from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.study import Study
 
 
 def write_findings(findings: Findings, path: Path) -> None:
@@ -24,7 +25,10 @@ def as_json(value: Any, confidence: float) -> Any:
     if isinstance(value, Curve):
         return _curve(value, confidence)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: as_json(getattr(value, field.name), confidence) for field in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value)]
+        # How a study is run is no finding, and holds what is read later.
+        kept = [name for name in names if not (isinstance(value, Study) and name == "run")]
+        return {name: as_json(getattr(value, name), confidence) for name in kept}
     if isinstance(value, dict):
         return {str(key): as_json(one, confidence) for key, one in value.items()}
     if isinstance(value, tuple | list):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from megatron_sft.studies.analysis.comparisons import Differences
+from megatron_sft.studies.analysis.comparisons import Differences, compare_groups
 from megatron_sft.studies.analysis.curve import Curve
 from megatron_sft.studies.analysis.lengths import Turn, turning_point
 from megatron_sft.studies.analysis.shape import Shape
@@ -23,7 +23,7 @@ from megatron_sft.studies.claims import (
     Sign,
 )
 from megatron_sft.studies.findings import Outcome, Trajectory
-from megatron_sft.studies.material import Material, groups_difference
+from megatron_sft.studies.material import Material
 from megatron_sft.studies.study import Study
 from megatron_sft.studies.trajectories import harm_asymmetry, judged_shape, margin_of
 
@@ -253,7 +253,7 @@ def _groups(spec: GroupsSpec, material: Material) -> Iterator[Cell]:
 
 def _groups_judge(first: Trajectory, second: Trajectory, steps: list[int], sign: Sign, margin: float) -> Judge:
     def judge(confidence: float) -> Judgement:
-        found = groups_difference(first, second, steps, confidence=confidence)
+        found = compare_groups(first.curve, second.curve, steps, confidence=confidence)
         outcome = sign_outcome(sign, found.lower, found.upper, margin)
         return Judgement(outcome=outcome, text=steps_text(found, [str(step) for step in steps], first.unit))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from megatron_sft.studies.analysis.comparisons import Differences, compare_at, compare_means
+from megatron_sft.studies.analysis.comparisons import Differences, compare_means
 from megatron_sft.studies.analysis.curve import CONFIDENCE
 from megatron_sft.studies.claims import GROUPS, Of
 from megatron_sft.studies.findings import Origin, Trajectory
@@ -80,6 +80,7 @@ class Published(Material):
 
     def __init__(self, study: Study, margin: float, seed: int, *, correlation: float = 0.0) -> None:
         super().__init__(study, margin)
+        self._correlation = correlation
         self._numbers = {
             (arm, column): usable(published_cells(study, arm, column))
             for arm in study.arms
@@ -146,15 +147,13 @@ class Published(Material):
             return None
         means, variances = [], []
         for a, b in pairs:
-            terms = [(here[a], 1), (there[b], -1), *([(here[0], -1), (there[0], 1)] if changes else [])]
-            means.append(math.fsum(sign * value for value, sign in terms))
-            variances.append(math.fsum(binomial_stderr(value, benchmark.num_items) ** 2 for value, _ in terms))
+            ends = [(here[a], here.get(0, 0.0)), (there[b], there.get(0, 0.0))]
+            differences = [last - base * changes for last, base in ends]
+            means.append(differences[0] - differences[1])
+            variances.append(math.fsum(self._variance(last, base, benchmark.num_items, changes) for last, base in ends))
         return means, variances
 
-
-def groups_difference(
-    first: Trajectory, second: Trajectory, steps: Sequence[int], *, confidence: float = CONFIDENCE
-) -> Differences:
-    """Return the change from base on one group or column minus that on another, in the same arm."""
-    pairs = [(step, step) for step in steps]
-    return compare_at(first.curve, second.curve, pairs, changes=True, confidence=confidence)
+    def _variance(self, last: float, base: float, num_items: int, changes: bool) -> float:
+        """Of a score, or of a change from base, whose errors may be correlated."""
+        error, before = binomial_stderr(last, num_items), binomial_stderr(base, num_items)
+        return error**2 + (before**2 - 2 * self._correlation * error * before if changes else 0.0)

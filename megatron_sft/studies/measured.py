@@ -74,7 +74,10 @@ class Measured(Material):
             return compare_at(here.lengths.curve, there.lengths.curve, pairs, confidence=confidence)
         if column in GROUPS:
             changes = of == "change from base" and not self.shares_base(first, second)
-            return compare_at(here.curve, there.curve, pairs, changes=changes, confidence=confidence)
+            parts = [self.difference(first, second, member, pairs, of) for member in here.members]
+            variance = np.sum([part.stderr**2 for part in parts if part is not None], axis=0)
+            least = np.sqrt(variance) / len(parts)
+            return compare_at(here.curve, there.curve, pairs, changes=changes, least=least, confidence=confidence)
         a, b = self._rows(first, second, column, pairs, of)
         span = span_of(self._found[first, column].scores, here.unit)
         return compare_arms([step for step, _ in pairs], a, b, self._seeds[column], span=span, confidence=confidence)
@@ -99,9 +102,11 @@ class Measured(Material):
         if int(found.whole.sum()) < MIN_ITEMS:
             return dataclasses.replace(bare, parts=parts)
         lengths = lengths_of(found.steps, found.lengths, found.cut, seed)
-        # The same items are drawn for both only where both are of the same ones.
-        order = order_of_turns(lengths.curve, better_is_higher(bare)) if found.whole.all() else None
+        # An order needs two turns, and both of the same items: only then are the same ones drawn.
         turning = turning_point(lengths.curve)
+        dips = bare.shape is not None and bare.shape.dip.step is not None
+        has_turns = dips and turning.step > 0 and bool(found.whole.all())
+        order = order_of_turns(lengths.curve, better_is_higher(bare)) if has_turns else None
         return dataclasses.replace(bare, parts=parts, lengths=lengths, turning=turning, order=order)
 
 

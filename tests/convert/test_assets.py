@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from megatron_sft.convert import assets
+from megatron_sft.convert.dtypes import Dtype
 from megatron_sft.errors import ConversionError
 from megatron_sft.model.geometry import ModelGeometry
 from tests.convert.models import CONFIG, edit_json
@@ -71,12 +71,12 @@ def test_no_chat_template(model_copy: Path, tmp_path: Path) -> None:
 
 def test_config_keeps_everything_but_the_dtype() -> None:
     old = {**CONFIG, "torch_dtype": "float32", "custom": 1}
-    exported = assets.export_config(ModelGeometry.from_hf_config(old), torch.bfloat16)
+    exported = assets.export_config(ModelGeometry.from_hf_config(old), Dtype.BFLOAT16)
     assert exported == {**old, "torch_dtype": "bfloat16"}
     both = {**old, "dtype": "float16"}
-    assert assets.export_config(ModelGeometry.from_hf_config(both), torch.float32)["dtype"] == "float32"
+    assert assets.export_config(ModelGeometry.from_hf_config(both), Dtype.FLOAT32)["dtype"] == "float32"
     bare = {name: value for name, value in CONFIG.items() if name != "architectures"}
-    exported = assets.export_config(ModelGeometry.from_hf_config(bare), torch.float32)
+    exported = assets.export_config(ModelGeometry.from_hf_config(bare), Dtype.FLOAT32)
     assert exported == {**CONFIG, "torch_dtype": "float32"}
 
 

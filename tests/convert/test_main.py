@@ -1,12 +1,16 @@
 """The command line of `tools/convert_checkpoint`."""
 
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from megatron_sft.convert.__main__ import main
-from tests.convert.models import megatron_tensors, read_weights, same_bytes
+from tests.convert.models import REPOSITORY, megatron_tensors, read_weights, same_bytes
 
 pytestmark = pytest.mark.trainer
 
@@ -26,6 +30,23 @@ def test_to_hf(
 def test_from_hf(model_folder: Path, tmp_path: Path) -> None:
     assert main(["from-hf", "--model", str(model_folder), "--output", str(tmp_path / "save")]) == 0
     assert (tmp_path / "save" / "iter_0000000" / "complete.json").exists()
+
+
+def test_a_plain_conversion_does_without_torch(model_folder: Path, tmp_path: Path) -> None:
+    # Its import takes as long as moving the weights of a small model.
+    program = textwrap.dedent("""
+        import sys
+        from megatron_sft.convert.__main__ import main
+        model, save, output = sys.argv[1:]
+        assert main(["from-hf", "--model", model, "--output", save]) == 0
+        assert main(["to-hf", "--checkpoint", save, "--output", output, "--trial", "never"]) == 0
+        assert not {"torch", "transformers"} & sys.modules.keys()
+    """)
+    command = [sys.executable, "-c", program, *map(str, (model_folder, tmp_path / "save", tmp_path / "out"))]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert same_bytes(read_weights(model_folder), read_weights(tmp_path / "out"))
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from megatron_sft.convert.dtypes import Dtype
 from megatron_sft.convert.from_hf import import_model
 from megatron_sft.convert.to_hf import export
 from tests.convert.models import (
@@ -192,6 +193,6 @@ def test_internlm2_keeps_its_format_and_code(
 def test_bfloat16_stays_bfloat16(tmp_path: Path) -> None:
     model = save_model(tmp_path / "hf", dtype=torch.bfloat16)
     import_model(model, tmp_path / "save")
-    assert export(tmp_path / "save", tmp_path / "export").dtype == torch.bfloat16
+    assert export(tmp_path / "save", tmp_path / "export").dtype is Dtype.BFLOAT16
     assert same_bytes(read_weights(model), read_weights(tmp_path / "export"))
     assert json.loads((tmp_path / "export" / "config.json").read_text())["dtype"] == "bfloat16"

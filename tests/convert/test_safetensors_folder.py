@@ -5,15 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from megatron_sft.convert.safetensors_folder import (
-    INDEX_FILE,
-    SINGLE_FILE,
-    SafetensorsFolder,
-    plan_files,
-    write_tensors,
-)
+from megatron_sft.convert.dtypes import Dtype
+from megatron_sft.convert.safetensors_folder import INDEX_FILE, SINGLE_FILE, SafetensorsFolder
 from megatron_sft.errors import ConversionError
 
 pytestmark = pytest.mark.trainer
@@ -34,7 +29,7 @@ def test_single_file_and_slices(tmp_path: Path) -> None:
     save_file({"a": A, "b": B}, tmp_path / SINGLE_FILE)
     with SafetensorsFolder(tmp_path) as folder:
         assert {name: info.shape for name, info in folder.tensors.items()} == {"a": (4, 3), "b": (5,)}
-        assert folder.tensors["b"].dtype == torch.bfloat16
+        assert folder.tensors["b"].dtype is Dtype.BFLOAT16
         assert torch.equal(folder.read("a"), A)
         assert torch.equal(folder.read("a", start=1, stop=3), A[1:3])
         assert torch.equal(folder.read("a", dim=1, start=1, stop=3), A[:, 1:3])
@@ -103,34 +98,3 @@ def test_truncated_file(keep: int, tmp_path: Path) -> None:
 def test_quantised_weights(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3, dtype=torch.int8)}, tmp_path / SINGLE_FILE)
     assert "tensor a has dtype I8" in refusal(tmp_path)
-
-
-def test_written_files_are_what_the_library_writes(tmp_path: Path) -> None:
-    plan = plan_files([("a", (4, 3), torch.float32), ("b", (5,), torch.bfloat16)], max_bytes=1000)
-    write_tensors(tmp_path, plan, iter([A, B]))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [SINGLE_FILE]
-    found = load_file(tmp_path / SINGLE_FILE)
-    assert found.keys() == {"a", "b"}
-    assert torch.equal(found["a"], A)
-    assert torch.equal(found["b"], B)
-    assert found["b"].dtype == torch.bfloat16
-
-
-def test_large_models_are_split_with_an_index(tmp_path: Path) -> None:
-    tensors = [(name, (4, 3), torch.float32) for name in ("a", "b", "c", "d")]  # 48 bytes each
-    plan = plan_files(tensors, max_bytes=100)
-    assert [(info.name, info.file) for info in plan] == [
-        ("a", "model-00001-of-00002.safetensors"),
-        ("b", "model-00001-of-00002.safetensors"),
-        ("c", "model-00002-of-00002.safetensors"),
-        ("d", "model-00002-of-00002.safetensors"),
-    ]
-    write_tensors(tmp_path, plan, iter([A, A + 1, A + 2, A + 3]))
-    assert json.loads((tmp_path / INDEX_FILE).read_text())["metadata"]["total_size"] == 4 * 48
-    with SafetensorsFolder(tmp_path) as folder:
-        assert torch.equal(folder.read("d"), A + 3)
-
-
-def test_a_tensor_larger_than_a_file_gets_its_own() -> None:
-    plan = plan_files([("a", (2,), torch.float32), ("b", (100,), torch.float32), ("c", (2,), torch.float32)], 16)
-    assert [info.file[6:11] for info in plan] == ["00001", "00002", "00003"]

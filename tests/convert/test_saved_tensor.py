@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from megatron_sft.convert.dist_checkpoint import DistCheckpoint, _first_element
+from megatron_sft.convert.dist_checkpoint import DistCheckpoint
+from megatron_sft.convert.dtypes import Dtype
 from megatron_sft.convert.saved_tensor import data_offset
+from megatron_sft.convert.stored_chunk import first_element
 
 pytestmark = pytest.mark.trainer
 
 A = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4)
 
 
-def offset_of(value: object, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, int] | None:
+def offset_of(value: object, path: Path, shape: tuple[int, ...], dtype: Dtype) -> tuple[int, int] | None:
     """Saved in the middle of a file, as in a checkpoint."""
     saved = io.BytesIO()
     torch.save(value, saved)
@@ -26,25 +28,26 @@ def offset_of(value: object, path: Path, shape: tuple[int, ...], dtype: torch.dt
         return data_offset(file.fileno(), 270, len(content), shape, dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_data_begin_there(dtype: torch.dtype, tmp_path: Path) -> None:
-    tensor, path = A.to(dtype), tmp_path / "file"
+@pytest.mark.parametrize("dtype", list(Dtype))
+def test_the_data_begin_there(dtype: Dtype, tmp_path: Path) -> None:
+    in_torch = getattr(torch, dtype.value)
+    tensor, path = A.to(in_torch), tmp_path / "file"
     found = offset_of(tensor, path, (2, 3, 4), dtype)
     assert found is not None
     content = bytearray(path.read_bytes()[found[0] : found[0] + tensor.nbytes])
     assert zlib.crc32(content) == found[1]
-    assert torch.equal(torch.frombuffer(content, dtype=dtype).reshape(2, 3, 4), tensor)
+    assert torch.equal(torch.frombuffer(content, dtype=in_torch).reshape(2, 3, 4), tensor)
 
 
 def test_others_are_left_to_torch(tmp_path: Path) -> None:
     path, shape = tmp_path / "file", (2, 3, 4)
     for other in (A.transpose(0, 2), A[:, :, :2], [A], {"a": 1}, None, A.view(torch.int32)):
-        assert offset_of(other, path, shape, torch.float32) is None
-    assert offset_of(A, path, (24,), torch.float32) is None
-    assert offset_of(A, path, shape, torch.bfloat16) is None
+        assert offset_of(other, path, shape, Dtype.FLOAT32) is None
+    assert offset_of(A, path, (24,), Dtype.FLOAT32) is None
+    assert offset_of(A, path, shape, Dtype.BFLOAT16) is None
     path.write_bytes(bytes(1000))
     with path.open("rb") as file:
-        assert data_offset(file.fileno(), 270, 500, shape, torch.float32) is None
+        assert data_offset(file.fileno(), 270, 500, shape, Dtype.FLOAT32) is None
 
 
 @pytest.mark.parametrize(
@@ -55,15 +58,15 @@ def test_regions_in_one_run(offsets: tuple[int, ...], lengths: tuple[int, ...]) 
     region = A
     for dim, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
         region = region.narrow(dim, offset, length)
-    first = _first_element((2, 3, 4), offsets, lengths)
+    first = first_element((2, 3, 4), offsets, lengths)
     assert first is not None
     assert torch.equal(A.view(-1)[first : first + region.numel()], region.reshape(-1))
 
 
 def test_regions_with_gaps() -> None:
-    assert _first_element((2, 3, 4), (0, 0, 0), (2, 3, 3)) is None
-    assert _first_element((2, 3, 4), (0, 1, 0), (2, 2, 4)) is None
-    assert _first_element((2, 3, 4), (0, 0, 1), (1, 3, 2)) is None
+    assert first_element((2, 3, 4), (0, 0, 0), (2, 3, 3)) is None
+    assert first_element((2, 3, 4), (0, 1, 0), (2, 2, 4)) is None
+    assert first_element((2, 3, 4), (0, 0, 1), (1, 3, 2)) is None
 
 
 def test_a_transposed_tensor_in_a_checkpoint(
@@ -74,4 +77,4 @@ def test_a_transposed_tensor_in_a_checkpoint(
     checkpoint = DistCheckpoint(save / "iter_0000010")
     for name, expected in (("x", tensor), ("y", A[0])):
         found = checkpoint.read(checkpoint.locate([f"decoder.layers.0.{name}.weight"], 1))
-        assert torch.equal(found, expected)
+        assert torch.equal(torch.from_numpy(found).view(torch.float32), expected)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from megatron_sft.convert import series
 from megatron_sft.convert.__main__ import main
+from megatron_sft.convert.dtypes import Dtype
 from megatron_sft.convert.series import Series
 from megatron_sft.data.chat import ChatTokenizer
 from megatron_sft.errors import CheckpointError, ConversionError
@@ -67,7 +67,7 @@ def test_whole_exports_are_left_alone(
     assert holds(output / "iter_0000020", model_folder, 20)
     # Another type, cut weights, and another run's checkpoint of that iteration: none of them is this export.
     with pytest.raises(ConversionError, match="iterations 10;"):
-        Series(save=save, output=output, iterations=(10,), dtype=torch.bfloat16).export_present()
+        Series(save=save, output=output, iterations=(10,), dtype=Dtype.BFLOAT16).export_present()
     assert "dtype is 'float32' in provenance.json, and 'bfloat16' here" in capsys.readouterr().err
     weights = output / "iter_0000010" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from megatron_sft.convert import to_hf
+from megatron_sft.convert.dtypes import Dtype
 from megatron_sft.convert.to_hf import export
 from megatron_sft.errors import CheckpointError, ConversionError
 from megatron_sft.model import checkpoint_dir
@@ -38,7 +39,7 @@ def test_complete_folder(any_model: Path, write_checkpoint: Write, tmp_path: Pat
     save = write_checkpoint(any_model, megatron_tensors(any_model), stop_token_ids=[2], consumed_samples=320)
     summary = export(save, tmp_path / "out")
     assert same_bytes(read_weights(any_model), read_weights(tmp_path / "out"))
-    assert (summary.iteration, summary.num_files, summary.dtype) == (10, 1, torch.float32)
+    assert (summary.iteration, summary.num_files, summary.dtype) == (10, 1, Dtype.FLOAT32)
     info = json.loads((tmp_path / "out" / "megatron_sft.json").read_text())
     assert (info["iteration"], info["consumed_samples"], info["dtype"]) == (10, 320, "float32")
     assert info["source"] == str(save / "iter_0000010")
@@ -53,7 +54,7 @@ def test_complete_folder(any_model: Path, write_checkpoint: Write, tmp_path: Pat
 
 def test_several_files_and_another_dtype(model_folder: Path, write_checkpoint: Write, tmp_path: Path) -> None:
     save = write_checkpoint(model_folder, megatron_tensors(model_folder))
-    summary = export(save, tmp_path / "out", dtype=torch.bfloat16, max_file_bytes=50_000)
+    summary = export(save, tmp_path / "out", dtype=Dtype.BFLOAT16, max_file_bytes=50_000)
     names = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
     assert names == [f"model-{i:05d}-of-{len(names):05d}.safetensors" for i in range(1, len(names) + 1)]
     assert summary.num_files == len(names) > 1
@@ -64,7 +65,7 @@ def test_several_files_and_another_dtype(model_folder: Path, write_checkpoint: W
 
 def test_norms_wider_than_matrices_stay_so(model_folder: Path, write_checkpoint: Write, tmp_path: Path) -> None:
     tensors = {name: t if t.ndim == 1 else t.bfloat16() for name, t in megatron_tensors(model_folder).items()}
-    assert export(write_checkpoint(model_folder, tensors), tmp_path / "out").dtype == torch.bfloat16
+    assert export(write_checkpoint(model_folder, tensors), tmp_path / "out").dtype is Dtype.BFLOAT16
     expected = {name: t if t.ndim == 1 else t.bfloat16() for name, t in read_weights(model_folder).items()}
     assert same_bytes(expected, read_weights(tmp_path / "out"))
 

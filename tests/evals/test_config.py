@@ -35,6 +35,8 @@ from megatron_sft.errors import ConfigError
             "--endpoint serves one model",
         ),
         ({"tokenizer": Path("t")}, "no effect without --endpoint"),
+        ({"engine": "transformers", "reload_weights": True}, "--engine transformers: --reload-weights is for vLLM"),
+        ({"engine": "transformers", "kv_cache_gib": 1.0}, "--kv-cache-gib is for vLLM or a server"),
         ({"reload_weights": True, "data_parallel_size": 2}, "--reload-weights keeps one engine"),
     ],
 )

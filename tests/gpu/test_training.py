@@ -43,6 +43,9 @@ def test_the_losses_are_those_of_fp32_on_a_cpu(train, gpu_model, on_cpu, tmp_pat
     for record, expected in zip(read_metrics(tmp_path), on_cpu, strict=True):
         assert record["loss"] == pytest.approx(expected["loss"], rel=tolerance), (name, record["iteration"])
         assert record["trained_tokens"] == expected["trained_tokens"]
+    # The first gradient is that of the same weights.
+    first, expected = read_metrics(tmp_path)[0], on_cpu[0]
+    assert first["grad_norm"] == pytest.approx(expected["grad_norm"], rel=10 * tolerance), name
 
 
 @pytest.mark.parametrize("flags", [BF16, FP8, PRECISION_AWARE, [*BF16, "--pure-bf16"]], ids=" ".join)

@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
-from megatron_sft.studies.analysis.comparisons import asymmetry, compare_arms, compare_changes, compare_curves
-from megatron_sft.studies.analysis.curve import from_means
+from megatron_sft.studies.analysis.comparisons import (
+    asymmetry,
+    compare_arms,
+    compare_changes,
+    compare_curves,
+    compare_groups,
+    compare_means,
+)
+from megatron_sft.studies.analysis.curve import from_items, from_means
 
 
 def test_arms_are_compared_item_by_item() -> None:
@@ -71,3 +78,26 @@ def test_asymmetry(reasoning: list[float], harm: list[float], verdict: str) -> N
     # One critical value for all four changes: wider than two of them need.
     alone = compare_changes(first, from_means(steps, [0, 0, 0], [1e-9] * 3, seed=2))
     assert found.gain.upper[0] - found.gain.lower[0] > alone.upper[0] - alone.lower[0]
+
+
+def test_changes_that_are_the_same_in_all_items_are_not_certain() -> None:
+    still = from_items((0, 10), np.zeros((2, 20)), 0)
+    risen = from_items((0, 10), np.vstack([np.zeros(20), np.ones(20)]), 1)
+    found = compare_groups(risen, still, [10])
+    assert found.estimate.tolist() == [1]
+    # The error of one item of each that differs by 1: sqrt(2) / 20, and about twice that on either side.
+    assert found.upper[0] - 1 > 1.96 * np.sqrt(2) / 20
+    both = asymmetry(risen, still)
+    assert both.verdict == "reasoning up, safety not resolved"
+    assert both.harm.upper[0] > 1.96 / 20
+
+
+def test_known_errors_make_a_band_by_formula() -> None:
+    one = compare_means([640], [3.0], [1.0])
+    assert (one.lower[0], one.upper[0]) == pytest.approx((3 - 1.959964, 3 + 1.959964))
+    # Four independent intervals that hold together with 95 %: each with 0.95^(1/4) = 98.73 %, at 2.4909 errors.
+    four = compare_means([10, 20, 40, 80], [3.0] * 4, [1.0, 2.0, 1.0, 1.0])
+    assert four.upper - 3 == pytest.approx(np.array([2.4909, 4.9818, 2.4909, 2.4909]), abs=1e-3)
+    assert four.above == (10, 40, 80)
+    with pytest.raises(ValueError, match="one standard error above 0"):
+        compare_means([10], [1.0], [0.0])

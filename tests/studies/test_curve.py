@@ -150,3 +150,22 @@ def test_a_benchmark_of_500_items_is_quick() -> None:
         from_items((0, 10, 20, 40, 80, 160, 320, 480, 640), scores, seed)
         times.append(time.process_time() - start)
     assert min(times) < 0.25, "measured alone: 15 ms"
+
+
+def test_an_average_is_no_surer_than_its_benchmarks() -> None:
+    # Nothing differs in any item: the draws have no width at all, which is no certainty.
+    still = [from_items((0, 10, 20), np.zeros((3, 20)), seed) for seed in (0, 1)]
+    low, high = average(still).contrasts.band()
+    own = still[0].contrasts.band()[1]
+    # One item in twenty of each, in one of two benchmarks or the other: sqrt(2) / 2 of its error alone.
+    np.testing.assert_allclose(high, own / np.sqrt(2) * (high[0] * np.sqrt(2) / own[0]))
+    assert 0.5 * own[0] < high[0] < own[0]
+    np.testing.assert_allclose(low, -high)
+    # One benchmark alone is as wide as it was, but for Student's distribution.
+    alone = average(still[:1])
+    np.testing.assert_allclose(alone.contrasts.stderr * np.sqrt(20 / 19), still[0].contrasts.stderr)
+    # Where items do differ, the draws' own errors are about those.
+    generator = np.random.default_rng(0)
+    moving = [from_items((0, 10, 20), generator.integers(2, size=(3, 200)), seed) for seed in (0, 1)]
+    together = np.sqrt(moving[0].contrasts.stderr ** 2 + moving[1].contrasts.stderr ** 2) / 2
+    np.testing.assert_allclose(average(moving).contrasts.stderr, together, rtol=0.05)

@@ -3,12 +3,14 @@
 import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from evals.tasks.registry import builtin_benchmarks
 from megatron_sft.data import make_tasks
+from megatron_sft.studies.graph import Choices, build
 from megatron_sft.studies.study import Study, load
 
 REQUESTS = {"locked_code", "open_code"}
@@ -101,7 +103,7 @@ def test_data_sets_are_what_the_study_says(study: Study, tmp_path: Path) -> None
     tasks = {name: {row["task"] for row in given} for name, given in rows.items()}
     assert tasks["traces"] == {"addition", "subtraction"}
     assert tasks["countdown"] == {"countdown"}
-    assert REQUESTS <= tasks["mixture"], "base models have learned to refuse"
+    assert tasks["mixture"] >= REQUESTS, "base models have learned to refuse"
     assert all(row["response"].startswith("<think>") for row in rows["countdown"])
     worked = {row["task"] for row in rows["mixture"] if row["response"].startswith("<think>")}
     assert worked == {"sorting", "counting"}, "no worked arithmetic before fine-tuning"
@@ -113,3 +115,24 @@ def test_every_claim_predicts_something(study: Study) -> None:
     text = (Path(make_tasks.__file__).parents[1] / "studies" / "laptop.yaml").read_text(encoding="utf-8")
     section = text[text.index("\nclaims:") : text.index("\ncomparisons:")]
     assert len(re.findall(r"^ +predictions:$", section, re.MULTILINE)) == len(study.claims)
+
+
+def test_its_graph_is_whole(study: Study) -> None:
+    everything = {"arms": tuple(study.arms), "asked_benchmarks": tuple(study.benchmarks)}
+    graph = build(study, Choices(study_file=Path("laptop.yaml"), **everything))
+    kinds = Counter(stage.kind for stage in graph)
+    assert kinds["train"] == kinds["convert"] == 12
+    assert kinds["evaluate"] == 12 + 3
+    assert kinds["models"] == 2 * 3
+    assert kinds["report"] == 1
+    assert graph.ancestors(["report"]) == {stage.name for stage in graph}, "nothing is made for nothing"
+    for arm in study.arms:
+        conditions = study.conditions(arm)
+        needed = graph.ancestors([f"evaluate-{arm}"])
+        assert {f"train-{arm}", f"export-{conditions.model}", f"shards-{conditions.data_set}", "held-out"} <= needed
+        (command,) = graph[f"train-{arm}"].commands
+        assert command[command.index("--save-iters") + 1] == "5,10,20,40,80,160,320"
+        assert command[command.index("--device") + 1] == "cpu"
+        (command,) = graph[f"evaluate-{arm}"].commands
+        assert command[command.index("--in-domain") + 1] == "addition,subtraction"
+        assert command[command.index("--tasks") + 1] == ",".join(study.benchmarks)

@@ -8,6 +8,7 @@ from megatron_sft.studies.analysis.lengths import (
     median,
     order_of_turns,
     restricted_mean,
+    statistic,
     survival,
     turning_point,
 )
@@ -96,3 +97,22 @@ def test_turns(means: tuple[float, ...], turn: Turn) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"lengths \(2, 3, 1\) and cut \(2, 3\)"):
         lengths_of((0, 10), np.ones((2, 3, 1)), np.ones((2, 3)), seed=0)
+
+
+@pytest.mark.parametrize("budget", [None, 40.0, 12.0])
+def test_one_budget_is_the_same_as_kaplan_and_meier(budget: float | None) -> None:
+    generator = np.random.default_rng(0)
+    times = generator.integers(1, 60, size=90).astype(float)
+    cut = np.zeros(90, dtype=bool) if budget is None else times >= budget
+    times = times if budget is None else np.minimum(times, budget)
+    if budget is not None:
+        # One that ended by itself just at the budget.
+        times[0], cut[0] = budget, False
+    weights = generator.integers(0, 4, size=(300, 90)).astype(float)
+    limit = float(times.max())
+    found = survival(times, cut, weights)
+    np.testing.assert_array_equal(statistic(times, cut, weights, None), median(*found))
+    np.testing.assert_allclose(statistic(times, cut, weights, limit), restricted_mean(*found, limit))
+    np.testing.assert_allclose(statistic(times, cut, weights, 10.0), restricted_mean(*found, 10.0))
+    if budget == 12.0:
+        assert np.isnan(median(*found)).mean() > 0.5, "most are cut: there is no median to compare"

@@ -3,6 +3,7 @@
 All bands hold for every step at once (max-t, as in `curve`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -123,6 +124,7 @@ def compare_at(
     pairs: Sequence[tuple[int, int]],
     *,
     changes: bool = False,
+    least: Values | None = None,
     confidence: float = CONFIDENCE,
 ) -> Differences:
     """Return first minus second, each at a step of its own, draw by draw.
@@ -132,6 +134,7 @@ def compare_at(
         second: another one; where its draws took the same items, the difference is a paired one.
         pairs: [S] a step of the first curve and one of the second; the result has the first one's.
         changes: take changes from base in place of scores.
+        least: [S] what the standard errors are at least: where all items differ alike, no draw differs from another.
         confidence: that all S intervals hold the truth.
 
     Raises:
@@ -145,7 +148,23 @@ def compare_at(
     if changes:
         means = means - (first.means[0] - second.means[0])
         draws = draws - (first.draws[:, :1] - second.draws[:, :1])
-    return _from_draws([step for step, _ in pairs], means, draws, _worth(first, second), confidence)
+    return _from_draws([step for step, _ in pairs], means, draws, _worth(first, second), confidence, least)
+
+
+def compare_groups(first: Curve, second: Curve, steps: Sequence[int], *, confidence: float = CONFIDENCE) -> Differences:
+    """Return the change from base of one group of benchmarks minus that of another one, which have no common items."""
+    pairs = [(step, step) for step in steps]
+    least = np.hypot(_least(first, steps), _least(second, steps))
+    return compare_at(first, second, pairs, changes=True, least=least, confidence=confidence)
+
+
+def _least(curve: Curve, steps: Sequence[int]) -> Values:
+    """Standard errors [steps] of changes from base as the draws should have them; 0 where they are known."""
+    if curve.num_items is None:
+        return np.zeros(len(steps))
+    # `widened` will put n / (n - 1) back, which standard errors of items have and those of draws have not.
+    own = 1.0 if curve.contrasts.num_items is not None else math.sqrt((curve.num_items - 1) / curve.num_items)
+    return own * curve.contrasts.stderr[[curve.steps.index(step) - 1 for step in steps]]
 
 
 def compare_curves(first: Curve, second: Curve, *, confidence: float = CONFIDENCE) -> Differences:
@@ -169,7 +188,8 @@ def asymmetry(reasoning: Curve, harm: Curve, *, confidence: float = CONFIDENCE) 
     draws = np.hstack([reasoning.draws[:, a] - reasoning.draws[:, :1], harm.draws[:, b] - harm.draws[:, :1]])
     # The band must be wide enough for the figure with fewer items.
     worth = min((n for n in (reasoning.num_items, harm.num_items) if n is not None), default=None)
-    both = _from_draws([*steps, *steps], means, draws, worth, confidence)
+    least = np.concatenate([_least(reasoning, steps), _least(harm, steps)])
+    both = _from_draws([*steps, *steps], means, draws, worth, confidence, least)
     halves = [
         Differences(
             steps=tuple(steps),
@@ -184,12 +204,21 @@ def asymmetry(reasoning: Curve, harm: Curve, *, confidence: float = CONFIDENCE) 
 
 
 def _from_draws(
-    steps: Sequence[int], means: Values, draws: Values, num_items: float | None, confidence: float
+    steps: Sequence[int],
+    means: Values,
+    draws: Values,
+    num_items: float | None,
+    confidence: float,
+    least: Values | None = None,
 ) -> Differences:
     stderr = np.std(draws, axis=0, ddof=1)
+    if least is not None:
+        stderr = np.maximum(stderr, least)
     offsets = np.abs(draws - means)
     t_values = np.divide(offsets, stderr, out=np.zeros_like(offsets), where=stderr > 0)
-    half = widened(float(np.quantile(t_values.max(axis=1), confidence)), num_items) * stderr
+    # At least that of one difference: where no draw differs, the quantile is 0.
+    one = NormalDist().inv_cdf((1 + confidence) / 2)
+    half = widened(max(one, float(np.quantile(t_values.max(axis=1), confidence))), num_items) * stderr
     return Differences(steps=tuple(steps), estimate=means, stderr=stderr, lower=means - half, upper=means + half)
 
 

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -95,13 +96,19 @@ def contrast_indices(num_steps: int) -> tuple[Indices, Indices]:
     return np.concatenate([steps, last]), np.concatenate([np.zeros_like(steps), steps[:-1]])
 
 
+@lru_cache(maxsize=1)
 def resample_counts(num_items: int, seed: int, num_draws: int = NUM_DRAWS) -> Values:
-    """Return how often each item is drawn in each resample, [B, I]; the same for the same seed."""
+    """Return how often each item is drawn in each resample, [B, I]; the same for the same seed, and not to be written.
+
+    The last ones are kept: scores, lengths and form of a curve ask for the same.
+    """
     generator = np.random.default_rng(seed)
     drawn = generator.integers(num_items, size=(num_draws, num_items), dtype=np.int64)
     drawn += np.arange(num_draws)[:, None] * num_items
     counts = np.bincount(drawn.ravel(), minlength=num_draws * num_items)
-    return counts.reshape(num_draws, num_items).astype(np.float64)
+    drawn_counts = counts.reshape(num_draws, num_items).astype(np.float64)
+    drawn_counts.flags.writeable = False
+    return drawn_counts
 
 
 def from_items(
@@ -208,7 +215,8 @@ def average(curves: Sequence[Curve]) -> Curve:
     """Return the mean over benchmarks, each with the same weight, at the steps that all have.
 
     The benchmarks' items are drawn independently of each other; the curves must have been resampled with different
-    seeds. Standard errors are those of the draws.
+    seeds. Standard errors are those of the draws, and never below those that the benchmarks' own make together: where
+    no item of any of them differed, no draw does either.
 
     Raises:
         ValueError: without curves, with different numbers of draws, or with less than two steps in common.
@@ -220,17 +228,37 @@ def average(curves: Sequence[Curve]) -> Curve:
     means = np.mean([curve.means[rows] for curve, rows in zip(curves, at, strict=True)], axis=0)
     draws = np.mean([curve.draws[:, rows] for curve, rows in zip(curves, at, strict=True)], axis=0)
     worth = effective_items((float(curve.contrasts.stderr[-1]) ** 2, curve.num_items) for curve in curves)
-    return from_draws(steps, means, draws, num_items=worth)
+    return from_draws(steps, means, draws, num_items=worth, least=_least(curves, steps, worth))
 
 
-def from_draws(steps: Sequence[int], means: Values, draws: Values, *, num_items: float | None) -> Curve:
+def _least(curves: Sequence[Curve], steps: Sequence[int], worth: float | None) -> Values | None:
+    """Standard errors [C] of the contrasts of a mean that those of its benchmarks make: sqrt(sum s^2) / number."""
+    if worth is None:
+        return None
+    later, earlier = contrast_indices(len(steps))
+    variance = np.zeros(len(later))
+    for curve in curves:
+        pairs = zip(curve.contrasts.later, curve.contrasts.earlier, curve.contrasts.stderr, strict=True)
+        known = {(curve.steps[a], curve.steps[b]): float(stderr) for a, b, stderr in pairs}
+        # A benchmark that goes on beyond the last common step has no contrasts with that one.
+        variance += [known.get((steps[a], steps[b]), 0.0) ** 2 for a, b in zip(later, earlier, strict=True)]
+    # `widened` will put n / (n - 1) back, which standard errors of items have.
+    return np.sqrt(variance * (worth - 1) / worth) / len(curves)
+
+
+def from_draws(
+    steps: Sequence[int], means: Values, draws: Values, *, num_items: float | None, least: Values | None = None
+) -> Curve:
     """Return the curve of any statistic [S] with its bootstrap draws [B, S]; standard errors are theirs.
 
-    `num_items`: how many were drawn; None for draws from a known distribution.
+    `num_items`: how many were drawn; None for draws from a known distribution. `least` [C]: what the standard errors of
+    the contrasts are at least.
     """
     _check(steps, means[:, None].repeat(2, axis=1))
     later, earlier = contrast_indices(len(means))
     spread = np.std(draws[:, later] - draws[:, earlier], axis=0, ddof=1)
+    if least is not None:
+        spread = np.maximum(spread, least)
     return _assemble(steps, means, np.std(draws, axis=0, ddof=1), draws, spread, num_items)
 
 

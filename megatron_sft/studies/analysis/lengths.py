@@ -117,8 +117,8 @@ def lengths_of(
     for step, (t, f) in enumerate(zip(tokens, flags, strict=True)):
         for start in range(0, num_draws + 1, num_rows):
             weights = np.repeat(counts[start : start + num_rows], num_samples, axis=1)
-            found = survival(t.ravel(), f.ravel(), weights)
-            values[start : start + num_rows, step] = median(*found) if use_median else restricted_mean(*found, limit)
+            drawn = statistic(t.ravel(), f.ravel(), weights, None if use_median else limit)
+            values[start : start + num_rows, step] = drawn
     # A resample of a step that was cut nearly to the half can have no median: it is then at least the limit.
     values = np.where(np.isnan(values), limit, values)
     return Lengths(
@@ -127,6 +127,28 @@ def lengths_of(
         limit=limit,
         share_cut=share_cut,
     )
+
+
+def statistic(times: Values, cut: Flags, weights: Values, limit: float | None) -> Values:
+    """Return the median [B], or with a limit the restricted mean: see `survival`, whose result for one budget is plain.
+
+    Args:
+        times: [N]
+        cut: [N]
+        weights: [B, N], how often each response counts.
+        limit: at most the longest cut response.
+    """
+    if times[cut].min(initial=times.max()) < times.max():
+        found = survival(times, cut, weights)
+        return median(*found) if limit is None else restricted_mean(*found, limit)
+    totals = weights.sum(axis=1)
+    if limit is not None:
+        return np.asarray(weights @ np.minimum(times, limit) / totals)
+    order = np.argsort(times, kind="stable")
+    reached = np.cumsum(weights[:, order], axis=1) >= (0.5 - 1e-12) * totals[:, None]
+    # Of more than half nothing is known but that they are longer.
+    known = weights @ cut.astype(np.float64) <= (0.5 + 1e-12) * totals
+    return np.where(known, times[order][reached.argmax(axis=1)], np.nan)
 
 
 def survival(times: Values, cut: Flags, weights: Values) -> tuple[Values, Values]:

@@ -34,12 +34,13 @@ class StudyReportConfig:
 def study_report(config: StudyReportConfig) -> None:
     """Find, and write."""
     require_extra("eval", "matplotlib", "jinja2", "tensorboard")
-    from megatron_sft.studies import find, tables, tensorboard
+    from megatron_sft.studies import dump, find, tables, tensorboard
     from megatron_sft.studies.report.page import write
 
     study = load(config.study)
     findings = find.find_published(study) if config.run is None else find.find(study, config.run)
     config.output.mkdir(parents=True, exist_ok=True)
+    dump.write_findings(findings, config.output / "findings.json")
     tables.write_csv(findings, config.output / "csv")
     tensorboard.write_events(findings, config.output / "tensorboard")
     written = write(findings, config.output)

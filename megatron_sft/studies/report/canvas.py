@@ -114,10 +114,10 @@ def _draw(panel: Panel, figure: FigureBase, height: float) -> None:
             axes.set_xlabel("")
         top -= inches + 0.12
     assert first is not None
-    box = first.get_position()
+    place = first.get_position()
     # Titles begin at the edge, where axes with long labels begin far from it.
     room = int((72 * PANEL_WIDTH - 8 - 4.8 * len(panel.note)) / 6.4)
-    first.set_title(words.shortened(panel.title, room), x=(0.02 - box.x0) / box.width)
+    first.set_title(words.shortened(panel.title, room), x=(0.02 - place.x0) / place.width)
     first.set_title(panel.note, loc="right", fontsize=8, fontweight="normal", color=FAINT_INK)
 
 

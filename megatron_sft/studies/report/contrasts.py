@@ -31,18 +31,20 @@ def difference_drawing(findings: Findings, comparison: ComparisonSpec, *, key: s
     found = [d for d in findings.differences if d.comparison == comparison.name]
     if not found:
         return None
-    pairs = list(dict.fromkeys(pair_of(d) for d in found))
-    numbers = {pair: colour_number(comparison, found, pair) for pair in pairs}
-    curves = [d for d in found if len(d.differences.steps) > 1]
-    draw = _curve_panels if curves else _point_panels
+    with_curves = {d.benchmark for d in found if len(d.differences.steps) > 1}
+    # Beside curves the others are in the table only, but for points that belong into a panel.
+    shown = [d for d in found if d.benchmark in with_curves] if with_curves else found
+    pairs = list(dict.fromkeys(pair_of(d) for d in shown))
+    numbers = {pair: colour_number(comparison, shown, pair) for pair in pairs}
+    draw = _curve_panels if with_curves else _point_panels
     return Drawing(
         key=key,
         title=f"{words.one_line(comparison.name)}: differences",
-        caption=_caption(findings, found, is_curve=bool(curves)),
+        caption=_caption(findings, shown, is_curve=bool(with_curves)),
         legend=tuple(
             LegendEntry(name=pair, number=numbers[pair], is_dashed=pair.endswith(PUBLISHED)) for pair in pairs
         ),
-        panels=draw(findings, curves or found, numbers),
+        panels=draw(findings, shown, numbers),
     )
 
 
@@ -91,7 +93,10 @@ def _draw_curves(axes: Axes, found: Sequence[ArmDifference], numbers: dict[str, 
     for d in found:
         curve, number = d.differences, numbers[pair_of(d)]
         colour = series_colour(number)
-        axes.fill_between(curve.steps, curve.lower, curve.upper, color=colour, alpha=0.14, linewidth=0)
+        if len(curve.steps) == 1:
+            axes.vlines(curve.steps, curve.lower, curve.upper, color=colour, linewidth=1.2)
+        else:
+            axes.fill_between(curve.steps, curve.lower, curve.upper, color=colour, alpha=0.14, linewidth=0)
         axes.plot(curve.steps, curve.estimate, color=colour, linestyle="--" if d.origin == "published" else "-")
         draw_markers(axes, curve.steps, curve.estimate, {*curve.above, *curve.below}, number)
     set_step_axis(axes, {step for d in found for step in d.differences.steps}, MAX_STEP_LABELS)
@@ -110,7 +115,7 @@ def _point_panels(findings: Findings, found: Sequence[ArmDifference], numbers: d
             ends = "; ".join(f"{title} {_at_end(d)}" for title, d in zip(titles, here, strict=True))
             panels.append(
                 Panel(
-                    title=pair,
+                    title=pair.removesuffix(PUBLISHED),
                     note="" if unit == "per cent" else unit,
                     alt=words.one_line(f"Differences {pair} at the last step: {ends}"),
                     rows=(

@@ -8,7 +8,6 @@ import numpy as np
 from megatron_sft.studies.findings import Findings
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.contrasts import PUBLISHED, pair_of
-from megatron_sft.studies.report.form import scale_of
 from megatron_sft.studies.report.table import Cell, Column, Table, Tone, figure, label
 from megatron_sft.studies.study import CONDITIONS, ComparisonSpec
 
@@ -92,15 +91,15 @@ def form_table(findings: Findings) -> Table | None:
     for t in findings.trajectories:
         if t.parts is None:
             continue
-        parts, scale, digits = t.parts, scale_of(t), words.digits_of(t.unit)
+        parts, digits = t.parts, words.digits_of(t.unit)
         cells = []
         for value, ends in (
             (parts.gain, parts.gain_interval),
             (parts.form, parts.form_interval),
             (parts.accuracy, parts.accuracy_interval),
         ):
-            low, high = scale * ends[0][-1], scale * ends[1][-1]
-            last = float(scale * value[-1])
+            low, high = ends[0][-1], ends[1][-1]
+            last = float(value[-1])
             cells.append(figure(words.signed(last, digits), last, words.signed_interval(low, high, digits)))
         extracted = [
             figure(words.share(found), found) for found in (parts.share_extracted[0], parts.share_extracted[-1])
@@ -197,7 +196,7 @@ def power_table(findings: Findings) -> Table | None:
             (
                 label(words.column_title(findings.study, row.benchmark)),
                 figure(f"{row.num_items:,}", row.num_items),
-                figure(f"{row.num_samples:,}", row.num_samples),
+                figure(f"{row.num_samples:,}", row.num_samples) if row.num_samples else Cell(text=words.NONE),
                 figure(words.number(row.detectable, digits), row.detectable),
                 label(row.basis),
             )

@@ -19,15 +19,10 @@ LEAST_PART = 1.0
 PANEL_HEIGHT = 1.5
 
 
-def scale_of(trajectory: Trajectory) -> float:
-    """What a share of 1 is in the benchmark's unit."""
-    return 100.0 if trajectory.unit == "per cent" else 1.0
-
-
 def has_form(trajectory: Trajectory) -> bool:
     """Whether form is worth a panel."""
     parts = trajectory.parts
-    return parts is not None and bool(np.abs(parts.form).max() * 100 >= LEAST_PART)
+    return parts is not None and bool(np.abs(parts.form).max() >= LEAST_PART)
 
 
 def form_drawing(findings: Findings, arm: str, *, key: str) -> Drawing | None:
@@ -53,7 +48,7 @@ def _panel(findings: Findings, trajectory: Trajectory) -> Panel:
     parts = trajectory.parts
     assert parts is not None
     title = words.column_title(findings.study, trajectory.benchmark)
-    last = [words.signed(100 * part[-1]) for part in (parts.gain, parts.form, parts.accuracy)]
+    last = [words.signed(part[-1]) for part in (parts.gain, parts.form, parts.accuracy)]
     return Panel(
         title=title,
         alt=words.one_line(f"{title}: at the last step {last[0]}, of which form {last[1]} and accuracy {last[2]}"),
@@ -68,11 +63,11 @@ def _draw(axes: Axes, trajectory: Trajectory) -> None:
     above, below = np.zeros(len(places)), np.zeros(len(places))
     for part, number in ((parts.accuracy, ACCURACY), (parts.form, FORM)):
         start = np.where(part >= 0, above, below)
-        axes.bar(places, 100 * part, bottom=100 * start, width=0.7, color=series_colour(number), alpha=0.85)
+        axes.bar(places, part, bottom=start, width=0.7, color=series_colour(number), alpha=0.85)
         above, below = above + np.maximum(part, 0), below + np.minimum(part, 0)
-    low, high = 100 * parts.gain_interval
+    low, high = parts.gain_interval
     axes.vlines(places, low, high, color=INK, linewidth=1.2)
-    axes.plot(places, 100 * parts.gain, color=INK, marker="o", markersize=3, linewidth=0.8)
+    axes.plot(places, parts.gain, color=INK, marker="o", markersize=3, linewidth=0.8)
     axes.axhline(0, color=INK, linewidth=0.8)
     labels = [words.step(step) if len(places) <= 9 or i % 2 else "" for i, step in enumerate(parts.steps)]
     axes.set_xticks(places, labels)

@@ -1,8 +1,11 @@
 """Puts the page together. Names come from files that others wrote: everything is escaped, and nothing is loaded."""
 
 import base64
+import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -30,6 +33,7 @@ OUTCOME_SIGNS = {"fails": "✗", "holds": "✓", "open": "?", "no data": words.N
 
 def write(findings: Findings, folder: Path) -> list[Path]:
     """Write index.html and figures/*.png and *.svg into a folder; return the files."""
+    findings = without_idle_averages(findings)
     sections = list(sections_of(findings))
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     written = []
@@ -40,6 +44,10 @@ def write(findings: Findings, folder: Path) -> list[Path]:
             path = folder / FIGURES / f"{drawing.key}.{ending}"
             write_bytes(path, content)
             written.append(path)
+    for path in (folder / FIGURES).iterdir():
+        # Of a study that had other arms.
+        if path.suffix in (".png", ".svg") and path not in written:
+            path.unlink()
     page = folder / "index.html"
     write_text(page, render(findings, sections))
     return [page, *written]
@@ -53,12 +61,12 @@ def render(findings: Findings, sections: Sequence[Section]) -> str:
     )
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    return environment.get_template("page.html.jinja").render(
+    page = environment.get_template("page.html.jinja").render(
         study=findings.study,
         claims=sorted_claims(findings.claims),
         claim_tones=CLAIM_TONES,
         outcome_signs=OUTCOME_SIGNS,
-        evidence_of=evidence_of,
+        predictions_of=predictions_of,
         counts=verdict_counts(findings.claims),
         warnings=findings.warnings,
         sections=sections,
@@ -74,6 +82,25 @@ def render(findings: Findings, sections: Sequence[Section]) -> str:
         slug=words.slug,
         svg=Markup,
     )
+    return with_shared_styles(page)
+
+
+def with_shared_styles(page: str) -> str:
+    """Give each style that figures repeat a class: a page of many figures is then half as long."""
+    names: dict[str, str] = {}
+
+    def shorten(tag: re.Match[str]) -> str:
+        return re.sub(r' style="([^"]*)"', lambda style: f' class="{name_of(style[1])}"', tag[0])
+
+    def name_of(style: str) -> str:
+        return names.setdefault(style, f"s{len(names)}")
+
+    def shorten_figure(figure: re.Match[str]) -> str:
+        return re.sub(r"<[a-z][^>]*>", shorten, figure[0])
+
+    page = re.sub(r"<svg\b.*?</svg>", shorten_figure, page, flags=re.DOTALL)
+    rules = "".join(f".{name}{{{style}}}\n" for style, name in names.items())
+    return page.replace("</style>", f"{rules}</style>", 1)
 
 
 def sorted_claims(claims: Sequence[ClaimFinding]) -> list[ClaimFinding]:
@@ -82,17 +109,50 @@ def sorted_claims(claims: Sequence[ClaimFinding]) -> list[ClaimFinding]:
     return sorted(claims, key=lambda c: undecided.index(c.verdict) + 1 if c.verdict in undecided else 0)
 
 
-def evidence_of(claim: ClaimFinding) -> tuple[list[Evidence], list[Evidence], str]:
-    """What speaks against a claim, then what speaks for it; the rest; and how much of what the rest is."""
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a claim predicts, and the evidence."""
+
+    statement: str
+    decided: tuple[Evidence, ...]
+    """What fails, then what holds."""
+    rest: tuple[Evidence, ...]
+    """What is open, then what has no figures."""
+
+    @property
+    def summary(self) -> str:
+        """How much of what the rest is."""
+        num_open = sum(evidence.outcome == "open" for evidence in self.rest)
+        parts = [f"{num_open} not resolved"] if num_open else []
+        if len(self.rest) > num_open:
+            parts.append(f"{len(self.rest) - num_open} without figures")
+        return ", ".join(parts)
+
+
+def predictions_of(claim: ClaimFinding) -> list[Prediction]:
+    """The evidence by statement."""
     outcomes = list(OUTCOME_SIGNS)
-    in_order = sorted(claim.evidence, key=lambda evidence: outcomes.index(evidence.outcome))
-    decided = [evidence for evidence in in_order if evidence.outcome in ("fails", "holds")]
-    rest = in_order[len(decided) :]
-    num_open = sum(evidence.outcome == "open" for evidence in rest)
-    parts = [f"{num_open} not resolved"] if num_open else []
-    if len(rest) > num_open:
-        parts.append(f"{len(rest) - num_open} without figures")
-    return decided, rest, ", ".join(parts)
+    found = []
+    for statement in dict.fromkeys(evidence.statement for evidence in claim.evidence):
+        own = sorted(
+            (evidence for evidence in claim.evidence if evidence.statement == statement),
+            key=lambda evidence: outcomes.index(evidence.outcome),
+        )
+        decided = tuple(evidence for evidence in own if evidence.outcome in ("fails", "holds"))
+        found.append(Prediction(statement=statement, decided=decided, rest=tuple(own[len(decided) :])))
+    return found
+
+
+def without_idle_averages(findings: Findings) -> Findings:
+    """Leave out averages of a single benchmark, which say again what it says."""
+    shown = tuple(t for t in findings.trajectories if len(t.members) != 1)
+    idle = {t.benchmark for t in findings.trajectories if t.is_average}
+    idle -= {t.benchmark for t in shown}
+    return dataclasses.replace(
+        findings,
+        trajectories=shown,
+        differences=tuple(d for d in findings.differences if d.benchmark not in idle),
+    )
 
 
 def verdict_counts(claims: Sequence[ClaimFinding]) -> list[tuple[str, int]]:

@@ -6,7 +6,6 @@ from megatron_sft.studies.findings import Findings, Trajectory
 from megatron_sft.studies.reference import Cell as ReferenceCell
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.table import Cell, Column, Table, Tone
-from megatron_sft.studies.report.verdicts import final_change
 from megatron_sft.studies.study import ComparisonSpec
 
 
@@ -138,27 +137,17 @@ def _cell(findings: Findings, comparison: ComparisonSpec, row: Row, column: str)
 def _lines(trajectory: Trajectory, place: int, digits: int) -> list[str]:
     low, high = trajectory.curve.band()
     lines = [words.interval(low[place], high[place], digits)]
-    shape = trajectory.shape
     if place == 0:
         return lines
-    if place == len(trajectory.curve.steps) - 1 and shape is not None:
-        change, lower, upper = final_change(trajectory, shape)
-    else:
-        change, (lower, upper) = float(trajectory.curve.changes[place - 1]), change_band(trajectory, place)
+    change, lower, upper = trajectory.change_at(place)
     return [*lines, f"{words.signed(change, digits)} {words.signed_interval(lower, upper, digits)}"]
-
-
-def change_band(trajectory: Trajectory, place: int) -> tuple[float, float]:
-    """Simultaneous band of a step's change from base."""
-    low, high = trajectory.curve.contrasts.band()
-    return float(low[place - 1]), float(high[place - 1])
 
 
 def resolved_tone(trajectory: Trajectory, place: int) -> Tone:
     """Better or worse than base where the simultaneous band says so."""
     if place == 0:
         return ""
-    low, high = change_band(trajectory, place)
+    low, high = (float(ends[place - 1]) for ends in trajectory.curve.contrasts.band())
     if low <= 0 <= high:
         return ""
     return "up" if (low > 0) == (trajectory.better == "higher") else "down"

@@ -27,14 +27,6 @@ SIGNS: dict[Verdict, str] = {
 }
 
 
-def final_change(trajectory: Trajectory, shape: Shape) -> tuple[float, float, float]:
-    """Change of the last step from base with its interval, as the score went: a shape is turned if lower is better."""
-    low, high = shape.final_interval
-    if trajectory.better == "lower":
-        return -shape.final_gain, -high, -low
-    return shape.final_gain, low, high
-
-
 def badge(verdict: Verdict) -> str:
     """A verdict with its sign."""
     return f"{SIGNS[verdict]} {verdict.value}"
@@ -74,11 +66,18 @@ def _note(trajectory: Trajectory) -> str:
     return trajectory.unit + (", lower is better" if trajectory.better == "lower" else "")
 
 
+def _of_what(findings: Findings, trajectory: Trajectory) -> str:
+    """The members of an average, which an arm may have fewer of; the unit of a benchmark."""
+    if not trajectory.is_average:
+        return _note(trajectory)
+    return "of " + ", ".join(words.column_title(findings.study, column) for column in trajectory.members)
+
+
 def _matrix_cell(trajectory: Trajectory | None) -> Cell:
     if trajectory is None or trajectory.shape is None:
         return Cell(text=words.NONE)
     shape, digits = trajectory.shape, words.digits_of(trajectory.unit)
-    change, low, high = final_change(trajectory, shape)
+    change, low, high = trajectory.final_change
     lines = [words.signed_interval(low, high, digits)]
     dip = shape.dip
     if shape.verdict == Verdict.DECLINE:
@@ -142,7 +141,7 @@ def _curve_row(findings: Findings, trajectory: Trajectory) -> tuple[Cell, ...]:
     shape, curve, digits = trajectory.shape, trajectory.curve, words.digits_of(trajectory.unit)
     assert shape is not None
     low, high = curve.band()
-    change = final_change(trajectory, shape)
+    change = trajectory.final_change
     dip, back = shape.dip, shape.recovery
     scores = [
         figure(words.number(curve.means[i], digits), curve.means[i], words.interval(low[i], high[i], digits))
@@ -151,7 +150,7 @@ def _curve_row(findings: Findings, trajectory: Trajectory) -> tuple[Cell, ...]:
     possible = _possible(dip.possible_steps, len(curve.steps) - 1)
     return (
         label(words.one_line(trajectory.arm)),
-        label(words.column_title(findings.study, trajectory.benchmark), _note(trajectory)),
+        label(words.column_title(findings.study, trajectory.benchmark), _of_what(findings, trajectory)),
         Cell(badge=badge(shape.verdict), tone=TONES[shape.verdict], sort=shape.verdict.value),
         figure(str(len(curve.steps)), len(curve.steps)),
         *scores,

@@ -72,8 +72,7 @@ class StageJob:
         environment = submitit.JobEnvironment()
         # Slurm's SIGTERM reaches every process of the job: the program ends by itself, this one sees to what follows.
         signal.signal(signal.SIGTERM, self._remember)
-        if not self._is_current(environment.job_id):
-            return
+        self._check_record(environment.job_id)
         meeting = Meeting(self._what, environment) if environment.num_nodes > 1 else None
         if environment.global_rank == 0:
             self._run_stage(environment.job_id, meeting)
@@ -91,15 +90,14 @@ class StageJob:
     def _remember(self, _number: int, _frame: FrameType | None) -> None:
         self._is_told = True
 
-    def _is_current(self, job: str) -> bool:
-        """Whether this is the job on record; another one was submitted twice or is of an earlier call."""
+    def _check_record(self, job: str) -> None:
+        """Refuse a job that is not on record: it was submitted by a call that was killed, or is an earlier one."""
         records, deadline = Records(self._what.root / self._what.output), time.monotonic() + RECORD_S
         while (record := records.read(self._what.name)) is None or record.job != job:
             if time.monotonic() > deadline:
                 found = f"job {record.job}" if record is not None else "no job"
                 raise StageFailed(f"{self._what.name}: {found} is on record for it, and this is {job}: nothing was run")
             time.sleep(LOOK_S)
-        return True
 
     def _run_stage(self, job: str, meeting: "Meeting | None") -> None:
         runner = LocalRunner(self._what.graph, self._what.output, root=self._what.root)

@@ -112,9 +112,9 @@ class SlurmSpec:
             "setup": list(job.setup) or None,
             "signal_delay_s": self.warning_s,
             "stderr_to_stdout": True,
-            # From 22.05 on srun does not take the number over from sbatch. A node that fails does not end the tasks of
-            # the others at once, whatever the cluster's default: the first one has to file what became of the stage.
-            "srun_args": [f"--cpus-per-task={job.cpus_per_task}", "--kill-on-bad-exit=0", *job.srun],
+            # From 22.05 on srun does not take the number over from sbatch. A task that is killed ends the others: the
+            # first one would wait for it.
+            "srun_args": [f"--cpus-per-task={job.cpus_per_task}", "--kill-on-bad-exit=1", *job.srun],
             "additional_parameters": {"requeue": True, "kill_on_invalid_dep": "yes", **job.sbatch},
         }
 

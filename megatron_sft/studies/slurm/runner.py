@@ -16,7 +16,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from megatron_sft.errors import ConfigError, DataError, EnvironmentProblem, Interrupted
 from megatron_sft.stages.graph import Graph, Stage
-from megatron_sft.stages.local import LOGS, LocalRunner, locked
+from megatron_sft.stages.local import LOGS, LocalRunner, Verdict, locked
 from megatron_sft.stages.marks import Mark, key_of
 from megatron_sft.stages.programs import ROOT
 from megatron_sft.studies.slurm.job import StageJob, StageOf
@@ -90,7 +90,7 @@ class SlurmRunner:
     def _submit(self, names: Collection[str]) -> None:
         keys, verdicts, queue = self._keys(), self._local.verdicts(), look()
         jobs: dict[str, str] = {}
-        lost: dict[str, str] = {}
+        lost: set[str] = set()
         levels: dict[int, list[tuple[Stage, list[str]]]] = {}
         level: dict[str, int] = {}
         for stage in self._graph:
@@ -107,9 +107,10 @@ class SlurmRunner:
                     )
                 jobs[stage.name] = record.job
                 continue
-            why = self._why_not(stage, keys, [name for name in stage.after if name in lost])
-            if stage.name not in names or why:
-                lost[stage.name] = why or "not asked for, and not done"
+            missing = [name for name in stage.after if name in lost]
+            is_possible = not missing or (stage.is_tolerant and len(missing) < len(stage.after))
+            if stage.name not in names or keys[stage.name] is None or not is_possible:
+                lost.add(stage.name)
                 continue
             before = [name for name in stage.after if name in jobs or name in level]
             level[stage.name] = 1 + max((level.get(name, -1) for name in before), default=-1)
@@ -161,9 +162,8 @@ class SlurmRunner:
         except (FailedJobError, FailedSubmissionError) as error:
             raise EnvironmentProblem(f"sbatch refuses {', '.join(stage.name for stage in group)}: {error}") from error
         ids = [job.job_id for job in jobs]
-        print(
-            f"submitted {', '.join(f'{what.name} ({job})' for what, job in zip(whats, ids, strict=True))}", flush=True
-        )
+        shown = [f"{what.name} ({job})" for what, job in zip(whats, ids, strict=True)]
+        print(f"submitted {', '.join(shown)}", flush=True)
         return ids
 
     def _keys(self) -> dict[str, str | None]:
@@ -175,14 +175,6 @@ class SlurmRunner:
             except DataError:
                 keys[stage.name] = None
         return keys
-
-    def _why_not(self, stage: Stage, keys: Mapping[str, str | None], lost: Sequence[str]) -> str:
-        if keys[stage.name] is None:
-            missing = [path for path in stage.inputs.values() if not (self._root / path).exists()]
-            return f"{missing[0]} does not exist"
-        if lost and not (stage.is_tolerant and len(lost) < len(stage.after)):
-            return f"{', '.join(lost)}: not done, and not submitted"
-        return ""
 
     def _live_record(self, name: str, queue: Mapping[str, QueuedJob]) -> Record | None:
         record = self._records.read(name)
@@ -203,7 +195,8 @@ class SlurmRunner:
                 time.sleep(self._spec.poll_s)
                 continue
             for name, status in statuses.items():
-                if shown.get(name) != status and status.word != "ending":
+                is_news = shown.get(name) != status if shown else status.word != "done"
+                if is_news and status.word != "ending":
                     print(f"{_clock()} {_line(name, status)}", flush=True)
             shown = statuses
             if (text := _counted(statuses)) != counts:
@@ -236,29 +229,24 @@ class SlurmRunner:
                 if record is not None and gone[name] < NUM_LOOKS:
                     found[name] = Status(word="ending", job=record.job)
                 else:
-                    found[name] = self._over(name, record, queued, found)
+                    found[name] = self._over(verdicts[name], record, queued, found)
         return found
 
-    def _over(self, name: str, record: Record | None, queued: QueuedJob | None, before: Mapping[str, Status]) -> Status:
+    def _over(
+        self, verdict: Verdict, record: Record | None, queued: QueuedJob | None, before: Mapping[str, Status]
+    ) -> Status:
         """Say why a stage without a job is not done."""
-        stage, mark = self._graph[name], self._local.marks.read(name)
+        stage, mark = verdict.stage, verdict.mark
         job = record.job if record is not None else ""
         bad = [one for one in stage.after if one in before and before[one].word in ("failed", "blocked")]
         if bad and not (stage.is_tolerant and len(bad) < len(stage.after)):
             return Status(word="blocked", note=f"{bad[0]} is {before[bad[0]].word}")
-        if mark is not None and mark.state in ("failed", "blocked") and self._is_of_job(mark, record):
-            return Status(word=mark.state, job=job, note=mark.why)
-        if record is None:
-            return Status(
-                word="blocked", note=self._why_not(stage, self._keys(), []) or "a stage before it is not done"
-            )
+        if mark is not None and mark.state == "failed" and (record is None or mark.ended >= record.submitted):
+            return Status(word="failed", job=job, note=mark.why)
+        if record is None or verdict.decision in ("waits", "blocked"):
+            return Status(word="blocked", note=verdict.why or "not submitted")
         state = queued.state if queued is not None else final_states([job]).get(job, "no longer in the queue")
-        return Status(word="failed", job=job, note=f"Slurm job {job}: {state}; see {self._log(name, job)}")
-
-    @staticmethod
-    def _is_of_job(mark: Mark, record: Record | None) -> bool:
-        """Whether a mark was written after the last submission."""
-        return record is None or mark.ended >= record.submitted or mark.state == "blocked"
+        return Status(word="failed", job=job, note=f"Slurm job {job}: {state}; see {self._log(stage.name, job)}")
 
     def _log(self, name: str, job: str) -> Path:
         own = self._folder / LOGS / f"{name}.log"
@@ -275,7 +263,10 @@ class SlurmRunner:
             self._local.marks.write(name, mark)
 
     def _how_to_cancel(self, names: Sequence[str]) -> str:
-        queue = look()
+        try:
+            queue = look()
+        except EnvironmentProblem as error:
+            return f"{error}; squeue --me shows them."
         records = [record for name in names if (record := self._live_record(name, queue)) is not None]
         return f"To cancel: scancel {' '.join(record.job for record in records)}" if records else "No job is left."
 
@@ -292,7 +283,8 @@ def _line(name: str, status: Status) -> str:
 
 def _counted(statuses: Mapping[str, Status]) -> str:
     counts = Counter(status.word for status in statuses.values())
-    return f"{len(statuses)} stages: " + ", ".join(f"{number} {word}" for word, number in counts.most_common())
+    words = ", ".join(f"{number} {word}" for word, number in counts.most_common())
+    return f"{len(statuses)} stage{'s' * (len(statuses) > 1)}: {words}"
 
 
 def _clock() -> str:

@@ -1,5 +1,5 @@
-"""`tools/bench`: what data layer and trainer cost, beside their peers and beside what the machine can do at most; and
-how often the analysis of a study is right.
+"""`tools/bench`: what data layer, conversion and trainer cost, beside their peers and what the machine can do at most;
+and how often the analysis of a study is right.
 
 Each subcommand is a module of this package with its own options, imported only when it is asked for: they need
 different optional packages.
@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "study": "whether a study's analysis finds what was planted in synthetic ones",
     "published": "what that analysis says of the numbers that the paper published",
     "packing": "samples into rows of equal length",
+    "convert": "a model to a checkpoint and back, beside copying its files",
     "verification": "checks of mathematical answers",
     "train": "this trainer beside transformers, padded and packed, on the same samples",
     "train-profile": "what the device does in one iteration of this trainer, and the least time that it could take",

@@ -30,7 +30,7 @@ def ceilings(device: torch.device) -> dict[str, float]:
 
     A copy counts the bytes read and those written.
     """
-    size, num_bytes = (8192, 2**31) if device.type == "cuda" else (256, 2**22)
+    size, num_bytes = (8192, 2**30) if device.type == "cuda" else (256, 2**22)
     left, right = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
     source = torch.empty(num_bytes, dtype=torch.uint8, device=device).random_()
     target = torch.empty_like(source)

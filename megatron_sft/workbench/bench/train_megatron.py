@@ -85,8 +85,9 @@ def run(job: Job) -> Answer:
     with process_group(device), device.activate(), model_parallel(options.layout):
         precision.check(options, device)
         stopwatch, problem = _train(job, options)
+        # Before what follows takes memory of its own.
+        peak, reserved = memory_peaks(device.torch_device)
         details = {"trace": str(options.tensorboard_folder), **ceilings(device.torch_device)} if job.profiled else None
-    peak, reserved = memory_peaks(device.torch_device)
     return Answer(
         versions={"device": device_name(device.torch_device), **_versions()},
         how="; ".join(f"{name} {what}" for name, what in _how(options).items()),

@@ -1,5 +1,6 @@
 """Findings made by hand: curves of planted shapes, so that what the page must show is known."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from megatron_sft.studies.analysis.comparisons import Differences, asymmetry, compare_arms
 from megatron_sft.studies.analysis.curve import Curve, Values, average, from_items, from_means
-from megatron_sft.studies.analysis.extraction import gain_parts
+from megatron_sft.studies.analysis.extraction import GainParts, gain_parts
 from megatron_sft.studies.analysis.lengths import lengths_of, order_of_turns, turning_point
 from megatron_sft.studies.analysis.shape import Shape, shape_of
 from megatron_sft.studies.findings import (
@@ -109,8 +110,15 @@ def measured(arm: str, column: str, changes: Sequence[float], seed: int, num_ite
         lengths=lengths,
         turning=turning_point(lengths.curve),
         order=order_of_turns(lengths.curve, curve),
-        parts=gain_parts(STEPS, scores, extracted, seed, num_draws=NUM_DRAWS),
+        parts=in_per_cent(gain_parts(STEPS, scores, extracted, seed, num_draws=NUM_DRAWS)),
     ), scores
+
+
+def in_per_cent(parts: GainParts) -> GainParts:
+    names = ("gain", "form", "accuracy")
+    return dataclasses.replace(
+        parts, **{name: 100 * getattr(parts, name) for one in names for name in (one, f"{one}_interval")}
+    )
 
 
 def average_of(arm: str, group: str, curves: list[Trajectory]) -> Trajectory:
@@ -126,6 +134,7 @@ def average_of(arm: str, group: str, curves: list[Trajectory]) -> Trajectory:
         curve=curve,
         shape=shape_of(curve, margin=5.0),
         points=(),
+        members=tuple(t.benchmark for t in curves),
     )
 
 
@@ -233,8 +242,13 @@ CLAIMS = (
         text="scores dip and recover",
         verdict="supported",
         evidence=(
-            Evidence(outcome="holds", text="sorting falls by 20.1 (12.0 to 28.2) at step 20", origin="measured"),
-            Evidence(outcome="open", text="words: 1.0 (0.0 to 9.9)", origin="measured"),
+            Evidence(
+                outcome="holds",
+                text="sorting falls by 20.1 (12.0 to 28.2) at step 20",
+                origin="measured",
+                statement="it dips",
+            ),
+            Evidence(outcome="open", text="words: 1.0 (0.0 to 9.9)", origin="measured", statement="it dips"),
         ),
     ),
     ClaimFinding(number="2", text="nothing is lost", verdict="not resolved", evidence=()),

@@ -10,7 +10,14 @@ import pytest
 
 from megatron_sft.studies.find import find_published
 from megatron_sft.studies.findings import Findings
-from megatron_sft.studies.report.page import evidence_of, render, sorted_claims, write
+from megatron_sft.studies.report.page import (
+    predictions_of,
+    render,
+    sorted_claims,
+    with_shared_styles,
+    without_idle_averages,
+    write,
+)
 from megatron_sft.studies.report.sections import sections_of
 from megatron_sft.studies.study import load
 
@@ -41,8 +48,9 @@ def test_most_important_comes_first(report: Path, parse: Callable[[str], Any]) -
 
 def test_claims_that_were_decided_come_first(findings: Findings, report: Path, parse: Callable[[str], Any]) -> None:
     assert [claim.number for claim in sorted_claims(findings.claims)] == ["1", "3", "2"]
-    decided, rest, summary = evidence_of(findings.claims[0])
-    assert ([e.outcome for e in decided], [e.outcome for e in rest], summary) == (["holds"], ["open"], "1 not resolved")
+    (prediction,) = predictions_of(findings.claims[0])
+    assert [evidence.outcome for evidence in (*prediction.decided, *prediction.rest)] == ["holds", "open"]
+    assert (prediction.statement, prediction.summary) == ("it dips", "1 not resolved")
     page = parse((report / "index.html").read_text(encoding="utf-8"))
     evidence = [text for text in page.texts["li"] if "sorting falls" in text]
     assert any("holds sorting falls by 20.1 (12.0 to 28.2) at step 20" in " ".join(text.split()) for text in evidence)
@@ -111,9 +119,9 @@ def test_sections_without_content_are_left_out(findings: Findings, parse: Callab
     assert [text.strip() for text in page.texts["h2"]] == ["Conditions"]
 
 
-def test_the_paper_from_its_numbers_alone(tmp_path: Path, parse: Callable[[str], Any]) -> None:
-    write(find_published(load("paper")), tmp_path)
-    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+def test_the_paper_from_its_numbers_alone(parse: Callable[[str], Any]) -> None:
+    findings = find_published(load("paper"))
+    text = render(findings, list(sections_of(findings)))
     page = parse(text)
     assert len(page.table("Conditions of each arm")) == 34
     matrix = {row[0]: row for row in page.table("Verdict of each curve (published)")[2:]}
@@ -121,6 +129,35 @@ def test_the_paper_from_its_numbers_alone(tmp_path: Path, parse: Callable[[str],
     assert matrix["1.7b-math-cot"][1].startswith("↘? dip, end open")
     assert "Fig. 3 and 5" in text
     assert len(text) < 2_000_000
+
+
+def test_styles_that_figures_repeat_become_classes() -> None:
+    figure = '<svg><path style="fill: red"/><text style="fill: red">style="fill: red"</text><g style="x"></g></svg>'
+    page = with_shared_styles(f'<style>a</style><p style="fill: red"></p>{figure}')
+    assert page == (
+        '<style>a.s0{fill: red}\n.s1{x}\n</style><p style="fill: red"></p>'
+        '<svg><path class="s0"/><text class="s0">style="fill: red"</text><g class="s1"></g></svg>'
+    )
+
+
+def test_averages_of_one_benchmark_are_not_shown(findings: Findings) -> None:
+    curves = [dataclasses.replace(t, members=t.members[:1]) for t in findings.trajectories]
+    idle = dataclasses.replace(findings, trajectories=tuple(curves))
+    assert {t.benchmark for t in without_idle_averages(idle).trajectories} == {"sums", "sorting", "words", "attack"}
+    # One arm's average has two members.
+    curves[4] = findings.trajectories[4]
+    mixed = without_idle_averages(dataclasses.replace(findings, trajectories=tuple(curves)))
+    assert [t.arm for t in mixed.trajectories if t.is_average] == ["traces"]
+    assert mixed.differences == findings.differences
+
+
+def test_figures_of_an_earlier_report_go(make_findings: Callable[..., Findings], tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("curves-of-an-arm.svg", "notes.txt"):
+        (tmp_path / "figures" / name).write_text("old")
+    bare = dataclasses.replace(make_findings(num_items=20), trajectories=(), differences=(), asymmetries=())
+    assert len(write(bare, tmp_path)) == 1
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.slow

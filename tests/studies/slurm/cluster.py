@@ -117,7 +117,7 @@ class Cluster:
         """A lost node comes back."""
         self._start_node(node)
         self.run("scontrol", "update", f"nodename={node}", "state=resume")
-        self._wait_until_idle()
+        self._wait_for({"idle", "mixed", "allocated"})
 
     def _start(self) -> None:
         (self.folder / "state").mkdir()
@@ -132,7 +132,7 @@ class Cluster:
         self._launch("slurmctld", ["slurmctld", "-D", "-f", str(self.configuration)], "")
         for node in self.nodes:
             self._start_node(node)
-        self._wait_until_idle()
+        self._wait_for({"idle"})
 
     def _start_node(self, node: str) -> None:
         (self.folder / f"spool-{node}").mkdir(exist_ok=True)
@@ -145,13 +145,16 @@ class Cluster:
                 words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
             )
 
-    def _wait_until_idle(self) -> None:
-        def is_idle() -> bool:
+    def _wait_for(self, wanted: set[str]) -> None:
+        """Wait until every node is in one of these states."""
+
+        def is_so() -> bool:
             with contextlib.suppress(subprocess.CalledProcessError):
-                return self.run("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(self.nodes)
+                found = self.run("sinfo", "-h", "-N", "-o", "%T").split()
+                return len(found) == len(self.nodes) and set(found) <= wanted
             return False
 
-        wait_for(is_idle, 60, self.logs)
+        wait_for(is_so, 60, self.logs)
 
     def logs(self) -> str:
         """The ends of all logs."""

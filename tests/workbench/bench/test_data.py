@@ -65,6 +65,6 @@ def test_mistakes_exit_2(arguments: list[str], message: str, capsys: pytest.Capt
 def test_help_names_the_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     output = capsys.readouterr().out
-    speeds = {"data", "limits", "loader", "packing", "verification", "train", "train-profile"}
+    speeds = {"data", "limits", "loader", "packing", "convert", "verification", "train", "train-profile"}
     assert set(SUBCOMMANDS) == speeds | {"study", "published"}
     assert all(name in output for name in SUBCOMMANDS)
