@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from megatron_sft.data.make_tokenizer import MakeTokenizerConfig, main, make_tokenizer
-from megatron_sft.errors import ConfigError, DataError
+from megatron_sft.errors import ConfigError, DataError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 MESSAGES = [{"role": "user", "content": "What is 407 + 88?\nAnswer in \\boxed{}."}]
@@ -44,7 +44,7 @@ def write_rows(path: Path, num_rows: int = 60) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("tokenizer")
     rows = write_rows(place / "rows.jsonl")
-    make_tokenizer(MakeTokenizerConfig(inputs=(rows,), output=place / "out", vocab_size=312))
+    make_tokenizer(MakeTokenizerConfig(inputs=(str(rows),), output=place / "out", vocab_size=312))
     return place / "out"
 
 
@@ -112,7 +112,7 @@ def test_same_rows_give_the_same_bytes_in_another_process(tmp_path: Path) -> Non
 def test_prompt_rows_are_read_as_well(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "hoho hoho hoho", "response": "haha haha"}\n', encoding="utf-8")
-    make_tokenizer(MakeTokenizerConfig(inputs=(rows,), output=tmp_path / "out", vocab_size=270))
+    make_tokenizer(MakeTokenizerConfig(inputs=(str(rows),), output=tmp_path / "out", vocab_size=270))
     assert "Ġhoho" in Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).get_vocab()
 
 
@@ -130,19 +130,31 @@ def test_row_without_texts_is_named(tmp_path: Path, line: str) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "response": "b"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"rows\.jsonl, row 2: expected 'message'"):
-        make_tokenizer(MakeTokenizerConfig(inputs=(rows,), output=tmp_path / "out", vocab_size=300))
+        make_tokenizer(MakeTokenizerConfig(inputs=(str(rows),), output=tmp_path / "out", vocab_size=300))
 
 
 def test_missing_and_empty_files_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
-    for name, message in [("absent.jsonl", "no such file"), ("empty.jsonl", "no rows")]:
-        with pytest.raises(DataError, match=message):
-            make_tokenizer(MakeTokenizerConfig(inputs=(tmp_path / name,), output=tmp_path / "out", vocab_size=300))
+    for name, message in [("absent.jsonl", "matches no file"), ("empty.jsonl", "no rows")]:
+        with pytest.raises(UserError, match=message):
+            make_tokenizer(MakeTokenizerConfig(inputs=(str(tmp_path / name),), output=tmp_path / "out", vocab_size=300))
+
+
+def test_patterns_stand_for_their_files_by_name(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.train.jsonl").write_text(json.dumps({"prompt": name, "response": name * 9}) + "\n")
+    folders = {}
+    for label, inputs in (("pattern", ("*.train.jsonl",)), ("names", ("a.train.jsonl", "b.train.jsonl"))):
+        folders[label] = tmp_path / label
+        paths = tuple(str(tmp_path / name) for name in inputs)
+        make_tokenizer(MakeTokenizerConfig(inputs=paths, output=folders[label], vocab_size=270))
+    first, second = (folder / "tokenizer.json" for folder in folders.values())
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_too_small_vocabulary_names_the_least(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least 261"):
-        MakeTokenizerConfig(inputs=(tmp_path / "rows.jsonl",), output=tmp_path / "out", vocab_size=260)
+        MakeTokenizerConfig(inputs=("rows.jsonl",), output=tmp_path / "out", vocab_size=260)
 
 
 def test_command_line_reports_errors_without_a_traceback(
@@ -153,4 +165,4 @@ def test_command_line_reports_errors_without_a_traceback(
         "sys.argv", ["make_tokenizer", absent, "--vocab-size", "300", "--output", str(tmp_path / "out")]
     )
     assert main() == 2
-    assert f"make_tokenizer: error: {absent}: no such file" in capsys.readouterr().err
+    assert f"make_tokenizer: error: INPUT '{absent}' matches no file" in capsys.readouterr().err

@@ -17,7 +17,7 @@ def world(tmp_path_factory) -> World:
     folder = tmp_path_factory.mktemp("world")
     make_tasks.run(make_tasks.MakeTasksConfig(tasks="addition", num_train=64, num_held_out=4, output=folder / "tasks"))
     rows = folder / "tasks" / "addition.train.jsonl"
-    make_tokenizer(MakeTokenizerConfig(inputs=(rows,), output=folder / "tokenizer", vocab_size=320))
+    make_tokenizer(MakeTokenizerConfig(inputs=(str(rows),), output=folder / "tokenizer", vocab_size=320))
     build_shards.main(
         build_shards.BuildShardsConfig(
             inputs=(str(rows),),

@@ -44,7 +44,7 @@ def two_sources(tmp_path_factory) -> World:
         config = make_tasks.MakeTasksConfig(tasks=task, num_train=24, num_held_out=4, output=folder / task)
         make_tasks.run(config)
         rows.append(folder / task / f"{task}.train.jsonl")
-    make_tokenizer(MakeTokenizerConfig(inputs=tuple(rows), output=folder / "tokenizer", vocab_size=320))
+    make_tokenizer(MakeTokenizerConfig(inputs=tuple(map(str, rows)), output=folder / "tokenizer", vocab_size=320))
     options = {"output": folder / "shards", "tokenizer": folder / "tokenizer", "max_length": 320}
     build_shards.main(build_shards.BuildShardsConfig(inputs=tuple(map(str, rows)), **options))
     model = save_model(folder / "model", folder / "tokenizer")
