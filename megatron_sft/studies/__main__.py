@@ -16,11 +16,11 @@ from megatron_sft.stages.graph import Graph
 from megatron_sft.stages.local import LocalRunner, stopped_by_sigterm
 from megatron_sft.stages.marks import Mark
 from megatron_sft.stages.programs import ROOT
-from megatron_sft.studies.cost import Costs, Machine
-from megatron_sft.studies.graph import Choices, build
-from megatron_sft.studies.plan import lines, with_hours
 from megatron_sft.studies.run_spec import RunSpec
-from megatron_sft.studies.slurm import run_on_slurm
+from megatron_sft.studies.running.cost import Costs, Machine
+from megatron_sft.studies.running.graph import Choices, build
+from megatron_sft.studies.running.plan import lines, with_hours
+from megatron_sft.studies.running.slurm import run_on_slurm
 from megatron_sft.studies.study import Study, find, read
 
 Kind = Literal["data", "models", "train", "convert", "evaluate", "report"]

@@ -183,7 +183,7 @@ def data_stages(names: dict[str, object]) -> list[Stage]:
 def training_stages(names: dict[str, object], sizes: Sizes, resources: Resources) -> list[Stage]:
     """The base model, the fine-tuning, and their exports."""
     make_config = """
-        tools/python -m megatron_sft.studies.model_config --config {model_config}
+        tools/python -m megatron_sft.studies.running.model_config --config {model_config}
             --tokenizer {output}/tokenizer --output {output}/config.json"""
     train = """
         {torchrun} megatron_sft/pretrain_sft.py --device cpu

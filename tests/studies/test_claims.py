@@ -6,13 +6,13 @@ import pytest
 
 from megatron_sft.errors import ConfigError
 from megatron_sft.studies.claims import ClaimSpec
-from megatron_sft.studies.find import find, find_published
-from megatron_sft.studies.findings import ClaimFinding, Evidence, Outcome
-from megatron_sft.studies.judge_claims import verdict_of
-from megatron_sft.studies.judge_predictions import sign_outcome
+from megatron_sft.studies.finding.find import find, find_published
+from megatron_sft.studies.finding.findings import ClaimFinding, Evidence, Outcome
+from megatron_sft.studies.finding.judge_claims import verdict_of
+from megatron_sft.studies.finding.judge_predictions import sign_outcome
 from megatron_sft.studies.study import load
-from tests.studies.run_folders import STUDY, answer, write_result
-from tests.studies.test_measurements import arm, base, make_study
+from tests.studies.finding.run_folders import STUDY, answer, write_result
+from tests.studies.finding.test_measurements import arm, base, make_study
 
 CLAIMS = """\
 claims:

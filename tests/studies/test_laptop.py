@@ -10,7 +10,7 @@ import pytest
 
 from evals.tasks.registry import builtin_benchmarks
 from megatron_sft.data import make_tasks
-from megatron_sft.studies.graph import Choices, build
+from megatron_sft.studies.running.graph import Choices, build
 from megatron_sft.studies.study import Study, load
 
 REQUESTS = {"locked_code", "open_code"}

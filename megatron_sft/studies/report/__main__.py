@@ -34,7 +34,7 @@ class StudyReportConfig:
 def study_report(config: StudyReportConfig) -> None:
     """Find, and write."""
     require_extra("eval", "matplotlib", "jinja2", "tensorboard")
-    from megatron_sft.studies import dump, find, tables, tensorboard
+    from megatron_sft.studies.finding import dump, find, tables, tensorboard
     from megatron_sft.studies.report.page import write
 
     study = load(config.study)

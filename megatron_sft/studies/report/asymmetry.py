@@ -6,7 +6,7 @@ from functools import partial
 from matplotlib.axes import Axes
 
 from megatron_sft.drawing import FAINT_INK
-from megatron_sft.studies.findings import ArmAsymmetry, Findings
+from megatron_sft.studies.finding.findings import ArmAsymmetry, Findings
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.canvas import Drawing, LegendEntry, Panel
 from megatron_sft.studies.report.palette import PAPER, series_colour, series_marker

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from megatron_sft.drawing import FAINT_INK, set_step_axis
-from megatron_sft.studies.findings import ArmDifference, Findings
+from megatron_sft.studies.finding.findings import ArmDifference, Findings
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.canvas import Drawing, LegendEntry, Panel
 from megatron_sft.studies.report.palette import PAPER, series_colour, series_marker

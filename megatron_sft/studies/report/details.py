@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.contrasts import PUBLISHED, pair_of
 from megatron_sft.studies.report.table import Cell, Column, Table, Tone, figure, label

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from megatron_sft.drawing import INK
-from megatron_sft.studies.findings import Findings, Trajectory
+from megatron_sft.studies.finding.findings import Findings, Trajectory
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.canvas import Drawing, LegendEntry, Panel
 from megatron_sft.studies.report.palette import series_colour

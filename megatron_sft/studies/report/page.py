@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from megatron_sft.files import write_bytes, write_text
-from megatron_sft.studies.findings import ClaimFinding, Evidence, Findings
+from megatron_sft.studies.finding.findings import ClaimFinding, Evidence, Findings
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.canvas import Drawing
 from megatron_sft.studies.report.palette import css_variables

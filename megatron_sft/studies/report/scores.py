@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from megatron_sft.studies.findings import Findings, Trajectory
+from megatron_sft.studies.finding.findings import Findings, Trajectory
 from megatron_sft.studies.reference import Cell as ReferenceCell
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.table import Cell, Column, Table, Tone

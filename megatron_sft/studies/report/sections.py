@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report import details, scores, verdicts, words
 from megatron_sft.studies.report.asymmetry import asymmetry_drawing
 from megatron_sft.studies.report.canvas import Drawing

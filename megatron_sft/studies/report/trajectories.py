@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from megatron_sft.drawing import set_step_axis
 from megatron_sft.studies.analysis.curve import CONFIDENCE
-from megatron_sft.studies.findings import Findings, Trajectory
+from megatron_sft.studies.finding.findings import Findings, Trajectory
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.canvas import Drawing, LegendEntry, Panel
 from megatron_sft.studies.report.palette import PAPER, series_colour, series_marker

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from megatron_sft.studies.analysis.shape import Shape, Verdict
-from megatron_sft.studies.findings import Findings, Origin, Trajectory
+from megatron_sft.studies.finding.findings import Findings, Origin, Trajectory
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.table import Cell, Column, Table, Tone, figure, label
 

@@ -1,7 +1,7 @@
 """`tools/bench published`: what the analysis of a study says of the paper's own numbers.
 
-They are means without items, so draws come from a normal distribution (`megatron_sft.studies.published`). That steps
-were measured on the same items is forgotten unless `--correlation` says otherwise.
+They are means without items, so draws come from a normal distribution (`megatron_sft.studies.finding.published`). That
+steps were measured on the same items is forgotten unless `--correlation` says otherwise.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from megatron_sft import cli
 from megatron_sft.errors import ConfigError
 from megatron_sft.studies.analysis.comparisons import compare_changes
 from megatron_sft.studies.analysis.shape import Shape
-from megatron_sft.studies.material import Published
+from megatron_sft.studies.finding.material import Published
 from megatron_sft.studies.study import Study, load
 
 BY_STEP = ("4b-math-cot", "1.7b-math-cot")

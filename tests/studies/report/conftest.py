@@ -13,7 +13,7 @@ from megatron_sft.studies.analysis.curve import Curve, Values, average, from_ite
 from megatron_sft.studies.analysis.extraction import GainParts, gain_parts
 from megatron_sft.studies.analysis.lengths import lengths_of, order_of_turns, turning_point
 from megatron_sft.studies.analysis.shape import Shape, shape_of
-from megatron_sft.studies.findings import (
+from megatron_sft.studies.finding.findings import (
     ArmAsymmetry,
     ArmDifference,
     ClaimFinding,

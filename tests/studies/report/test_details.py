@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report import details
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from megatron_sft.studies.find import find_published
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.find import find_published
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report.page import (
     predictions_of,
     render,

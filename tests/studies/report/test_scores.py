@@ -2,8 +2,8 @@
 
 import pytest
 
-from megatron_sft.studies.find import find_published
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.find import find_published
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report import words
 from megatron_sft.studies.report.scores import score_table
 from megatron_sft.studies.report.table import Table

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from megatron_sft.studies.analysis.comparisons import Differences
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report.asymmetry import asymmetry_drawing
 from megatron_sft.studies.report.contrasts import difference_drawing
 from megatron_sft.studies.report.form import form_drawing

@@ -1,6 +1,6 @@
 """The matrix of verdicts and the table of all curves."""
 
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report.table import Table
 from megatron_sft.studies.report.verdicts import curve_table, verdict_matrix
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from megatron_sft.studies.findings import Findings
+from megatron_sft.studies.finding.findings import Findings
 from megatron_sft.studies.report import words
 
 

@@ -1,0 +1,1 @@
+"""From evaluations, or published numbers, to what a study found."""
