@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.studies.test_find import write_small_run
 
 from megatron_sft.studies.finding.dump import as_json, write_findings
 from megatron_sft.studies.finding.find import find, find_published
@@ -14,6 +13,7 @@ from megatron_sft.studies.finding.tables import TABLES, csv_text, write_csv
 from megatron_sft.studies.finding.tensorboard import write_events
 from megatron_sft.studies.study import load
 from tests.studies.finding.run_folders import STUDY
+from tests.studies.finding.test_find import write_small_run
 from tests.studies.finding.test_measurements import make_study
 
 CLAIM = """\

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.studies.test_find import write_small_run
 
 from megatron_sft import cli
 from megatron_sft.studies.report.__main__ import StudyReportConfig, study_report
 from tests.studies.finding.run_folders import STUDY
+from tests.studies.finding.test_find import write_small_run
 
 
 def run(*arguments: object) -> int:

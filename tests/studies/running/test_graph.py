@@ -15,7 +15,7 @@ from megatron_sft.studies.study import Study, load, read
 from megatron_sft.train.options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[3]
-MINI = Path(__file__).with_name("mini.yaml")
+MINI = Path(__file__).parents[1] / "mini.yaml"
 
 
 def choices(study: Study, **more: object) -> Choices:

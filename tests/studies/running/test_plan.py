@@ -11,7 +11,7 @@ from megatron_sft.studies.running.graph import Choices, build
 from megatron_sft.studies.running.plan import with_hours
 from megatron_sft.studies.study import load
 
-MINI = Path(__file__).with_name("mini.yaml")
+MINI = Path(__file__).parents[1] / "mini.yaml"
 
 
 def plan(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
