@@ -1,4 +1,7 @@
-"""Two arms of the laptop's study from nothing to scores, with few problems and steps."""
+"""Two arms of the laptop's study from nothing to scores, with few problems and steps.
+
+On request: test_paper_study.py runs the same programs by default.
+"""
 
 import json
 import os
@@ -9,7 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.vllm]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.vllm,
+    pytest.mark.skipif(
+        "MEGATRON_SFT_LAPTOP_STUDY" not in os.environ, reason="set MEGATRON_SFT_LAPTOP_STUDY=1 (minutes)"
+    ),
+]
 
 TRAIN = "tools/make_tasks --num-train 120 --num-held-out 0 --output {output} --tasks"
 HELD_OUT = "tools/make_tasks --style short --num-train 0 --num-held-out 4 --output {output} --tasks"
