@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.vllm,
     pytest.mark.skipif(
-        "MEGATRON_SFT_LAPTOP_STUDY" not in os.environ, reason="set MEGATRON_SFT_LAPTOP_STUDY=1 (minutes)"
+        "MEGATRON_SFT_LAPTOP_STUDY" not in os.environ, reason="set MEGATRON_SFT_LAPTOP_STUDY=1"
     ),
 ]
 
