@@ -112,7 +112,7 @@ def test_everything_is_done_and_the_killed_stage_went_on(run: Path) -> None:
 def test_trainings_have_the_papers_options_and_the_arms_data(run: Path) -> None:
     for arm in ARMS:
         resolved = (run / "train" / arm / "resolved_config.yaml").read_text()
-        for line in ("lr: 5e-05", "global_batch_size: 256", "train_iters: 4", "bf16: true", "weight_decay: 0.01"):
+        for line in ("lr: 5.0e-05", "global_batch_size: 256", "train_iters: 4", "bf16: true", "weight_decay: 0.01"):
             assert f"\n{line}" in resolved, line
         records = [json.loads(line) for line in (run / "train" / arm / "metrics.jsonl").read_text().splitlines()]
         assert [record["iteration"] for record in records] == [1, 2, 3, 4]
@@ -138,7 +138,9 @@ def test_base_and_every_checkpoint_have_scores(run: Path) -> None:
 
 
 def test_the_same_command_does_nothing_again(run: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.suffix != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and not path.name.endswith("lock")
+    }
     again = start(run.parent)
     printed, _ = again.communicate(timeout=300)
     assert again.returncode == 0, printed
