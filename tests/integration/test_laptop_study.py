@@ -15,9 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.vllm,
-    pytest.mark.skipif(
-        "MEGATRON_SFT_LAPTOP_STUDY" not in os.environ, reason="set MEGATRON_SFT_LAPTOP_STUDY=1"
-    ),
+    pytest.mark.skipif("MEGATRON_SFT_LAPTOP_STUDY" not in os.environ, reason="set MEGATRON_SFT_LAPTOP_STUDY=1"),
 ]
 
 TRAIN = "tools/make_tasks --num-train 120 --num-held-out 0 --output {output} --tasks"

@@ -42,7 +42,8 @@ def _panel(findings: Findings, found: Sequence[ArmAsymmetry], pair: tuple[str, s
     reasoning, harm = (words.column_title(findings.study, column) for column in pair)
     ends = "; ".join(f"{a.arm}: {a.asymmetry.verdict}" for a in found)
     return Panel(
-        title=f"{harm} against {reasoning}",
+        # A longer one would be cut off in the width of a panel; the axes name both.
+        title=reasoning,
         alt=words.one_line(f"Change of {harm} against change of {reasoning}: {ends}"),
         rows=((PANEL_HEIGHT, partial(_draw, found=found, numbers=numbers, reasoning=reasoning, harm=harm)),),
     )
@@ -63,4 +64,4 @@ def _draw(axes: Axes, found: Sequence[ArmAsymmetry], numbers: dict[str, int], re
         face = colour if resolved else PAPER
         axes.plot([x], [y], marker=series_marker(number), color=colour, markerfacecolor=face, markersize=6)
     axes.set_xlabel(f"change of {words.shortened(reasoning, 40)}")
-    axes.set_ylabel("change of harm", fontsize=8)
+    axes.set_ylabel(f"change of {harm}", fontsize=8)

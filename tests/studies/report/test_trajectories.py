@@ -89,5 +89,5 @@ def test_form_is_drawn_where_it_matters(findings: Findings) -> None:
 def test_asymmetry_says_its_verdicts(findings: Findings) -> None:
     drawing = asymmetry_drawing(findings, key="k")
     assert drawing is not None
-    assert [panel.title for panel in drawing.panels] == ["Attack against out-of-domain average"]
+    assert [panel.title for panel in drawing.panels] == ["out-of-domain average"]
     assert "toy: reasoning up, safety down" in drawing.panels[0].alt
