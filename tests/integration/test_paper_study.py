@@ -116,10 +116,10 @@ def test_trainings_have_the_papers_options_and_the_arms_data(run: Path) -> None:
             assert f"\n{line}" in resolved, line
         records = [json.loads(line) for line in (run / "train" / arm / "metrics.jsonl").read_text().splitlines()]
         assert [record["iteration"] for record in records] == [1, 2, 3, 4]
-    lengths = [
-        json.loads((run / "data" / f"Math-{kind}-20k" / "dataset.json").read_text()) for kind in ("CoT", "NoCoT")
-    ]
-    assert all(one["counts"]["rows"]["rows"] == NUM_ROWS for one in lengths)
+    for name in ("Math-CoT-20k", "Math-NoCoT-20k"):
+        assert json.loads((run / "data" / name / "dataset.json").read_text())["num_rows"] == NUM_ROWS
+        manifest = json.loads((run / "shards" / f"{name}-Qwen3-1.7B-Base" / "manifest.json").read_text())
+        assert manifest["counts"]["rows_kept"] == NUM_ROWS
 
 
 def test_only_the_last_checkpoint_stays_beside_all_exports(run: Path) -> None:
