@@ -98,7 +98,8 @@ def compare_arms(
         raise ValueError("compare_arms: every step needs at least two items that both arms have")
     counts = resample_counts(differences.shape[1], seed, num_draws)
     estimate, stderr, _, max_t = item_contrasts(differences, counts, span)
-    half = np.quantile(max_t, confidence) * stderr
+    # At least that of one difference: where no item differs, no resample does either, which is no certainty.
+    half = max(NormalDist().inv_cdf((1 + confidence) / 2), float(np.quantile(max_t, confidence))) * stderr
     return Differences(
         steps=tuple(steps), estimate=estimate, stderr=stderr, lower=estimate - half, upper=estimate + half
     )

@@ -101,3 +101,12 @@ def test_known_errors_make_a_band_by_formula() -> None:
     assert four.above == (10, 40, 80)
     with pytest.raises(ValueError, match="one standard error above 0"):
         compare_means([10], [1.0], [0.0])
+
+
+def test_arms_that_agree_on_every_item_are_not_certainly_equal() -> None:
+    """No difference among 50 items leaves room for one in some 25: two standard errors of a single item."""
+    same = np.ones((2, 50))
+    found = compare_arms((10, 20), same, same, seed=0)
+    assert found.estimate.tolist() == [0.0, 0.0]
+    assert found.upper == pytest.approx([1.96 / 50, 1.96 / 50], rel=1e-3)
+    assert found.lower == pytest.approx([-1.96 / 50, -1.96 / 50], rel=1e-3)
