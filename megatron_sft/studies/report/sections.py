@@ -95,7 +95,9 @@ def comparison_part(findings: Findings, number: int, comparison: ComparisonSpec)
     curves = None
     if comparison.at == "equal steps":
         title = f"{name}: scores over steps"
-        curves = trajectory_drawing(findings, comparison.arms, key=f"curves-{key}", title=title)
+        curves = trajectory_drawing(
+            findings, comparison.arms, key=f"curves-{key}", title=title, benchmarks=comparison.benchmarks
+        )
     content = (
         scores.score_table(findings, comparison),
         curves,

@@ -25,9 +25,25 @@ Series = tuple[int, Trajectory]
 """Number of the arm among those of the figure, and its curve."""
 
 
-def trajectory_drawing(findings: Findings, arms: Sequence[str], *, key: str, title: str) -> Drawing | None:
-    """Draw the curves of some arms, a panel for each benchmark and average; None where there is no curve."""
-    curves = [t for t in findings.trajectories if t.arm in arms and len(t.curve.steps) >= MIN_STEPS]
+def trajectory_drawing(
+    findings: Findings, arms: Sequence[str], *, key: str, title: str, benchmarks: Sequence[str] = ()
+) -> Drawing | None:
+    """Draw the curves of some arms, a panel for each benchmark and average; None where there is no curve.
+
+    Args:
+        findings: what to draw.
+        arms: whose curves.
+        key: name of the files.
+        title: above the figure.
+        benchmarks: only these; empty: all.
+    """
+    curves = [
+        t
+        for t in findings.trajectories
+        if t.arm in arms
+        and len(t.curve.steps) >= MIN_STEPS
+        and (not benchmarks or t.benchmark.split("/")[0] in benchmarks)
+    ]
     columns = words.ordered(findings.study, (t.benchmark for t in curves))
     if not columns:
         return None

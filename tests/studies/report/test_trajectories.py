@@ -27,6 +27,9 @@ def test_curves_have_a_panel_for_each_column(findings: Findings) -> None:
 
 def test_curves_of_two_points_are_left_to_the_tables(findings: Findings) -> None:
     assert trajectory_drawing(findings, ["nobody"], key="k", title="t") is None
+    drawing = trajectory_drawing(findings, ["traces"], key="k", title="t", benchmarks=["attack"])
+    assert drawing is not None
+    assert [panel.title for panel in drawing.panels] == ["Attack"]
 
 
 def test_published_curves_alone_are_dashed(findings: Findings) -> None:
