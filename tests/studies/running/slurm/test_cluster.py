@@ -118,6 +118,7 @@ def test_a_failure_blocks_what_depends_on_it_alone(cluster: Cluster, tmp_path: P
 
 
 # Counts to 20, a file a step, as a training with its checkpoints does; goes on where it was; 143 after SIGTERM.
+# Held, it waits behind its second step until it is let go.
 COUNTING = """
 import os, pathlib, signal, sys, time
 def stop(*_):
@@ -132,12 +133,14 @@ lives.write_text((lives.read_text() if lives.exists() else "") + "x")
 for step in range(len(list(folder.glob("step-*"))), 20):
     time.sleep(0.2)
     folder.joinpath(f"step-{step:02}").write_text(f"{step}")
+    while step == 1 and sys.argv[2:] == ["held"] and not folder.joinpath("go").exists():
+        time.sleep(0.1)
 folder.joinpath("done").write_text("")
 """
 
 
-def counting(name: str, *after: str) -> Stage:
-    words = (sys.executable, "-c", COUNTING, f"{{output}}/{name}")
+def counting(name: str, *after: str, is_held: bool = False) -> Stage:
+    words = (sys.executable, "-c", COUNTING, f"{{output}}/{name}", *(["held"] if is_held else []))
     return appending(name, *after, kind="train", commands=(words,), outputs=(f"{{output}}/{name}/done",))
 
 
@@ -209,7 +212,7 @@ def test_a_lost_node(cluster: Cluster, tmp_path: Path) -> None:
 def test_a_second_call_finds_the_jobs_of_the_first(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    graph = Graph([counting("slow"), appending("end", "slow")])
+    graph = Graph([counting("slow", is_held=True), appending("end", "slow")])
 
     def press_ctrl_c() -> None:
         wait_for(lambda: (tmp_path / "slow" / "step-01").exists(), 60, cluster.logs)
@@ -224,14 +227,16 @@ def test_a_second_call_finds_the_jobs_of_the_first(
     assert f"To cancel: scancel {jobs[0]} {jobs[1]}" in output
     SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"], is_waiting=False)
     assert f"slow: running (job {jobs[0]}" in capsys.readouterr().out
+    (tmp_path / "slow" / "go").touch()
     assert states(SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"])) == {"slow": "done", "end": "done"}
     assert "submitted" not in capsys.readouterr().out
     assert (tmp_path / "slow" / "lives").read_text() == "x"
 
 
 def test_a_changed_stage_whose_job_is_in_the_queue(cluster: Cluster, tmp_path: Path) -> None:
-    SlurmRunner(Graph([counting("slow")]), tmp_path, SPEC).run(["slow"], is_waiting=False)
-    changed = replace(counting("slow"), settings={"speed": 2})
+    slow = counting("slow", is_held=True)
+    SlurmRunner(Graph([slow]), tmp_path, SPEC).run(["slow"], is_waiting=False)
+    changed = replace(slow, settings={"speed": 2})
     job, _ = cluster.job("slow")
     with pytest.raises(ConfigError, match=f"scancel {job}"):
         SlurmRunner(Graph([changed]), tmp_path, SPEC).run(["slow"])
