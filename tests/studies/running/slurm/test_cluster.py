@@ -118,7 +118,7 @@ def test_a_failure_blocks_what_depends_on_it_alone(cluster: Cluster, tmp_path: P
 
 
 # Counts to 20, a file a step, as a training with its checkpoints does; goes on where it was; 143 after SIGTERM.
-# Held, it waits behind its second step until it is let go.
+# Held, it waits behind its second step until it is let go, for a minute at most.
 COUNTING = """
 import os, pathlib, signal, sys, time
 def stop(*_):
@@ -133,7 +133,8 @@ lives.write_text((lives.read_text() if lives.exists() else "") + "x")
 for step in range(len(list(folder.glob("step-*"))), 20):
     time.sleep(0.2)
     folder.joinpath(f"step-{step:02}").write_text(f"{step}")
-    while step == 1 and sys.argv[2:] == ["held"] and not folder.joinpath("go").exists():
+    end = time.monotonic() + 60
+    while step == 1 and sys.argv[2:] == ["held"] and not folder.joinpath("go").exists() and time.monotonic() < end:
         time.sleep(0.1)
 folder.joinpath("done").write_text("")
 """
@@ -219,8 +220,13 @@ def test_a_second_call_finds_the_jobs_of_the_first(
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=press_ctrl_c).start()
-    with pytest.raises(KeyboardInterrupt):
-        SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"])
+    # Shells start what runs in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            SlurmRunner(graph, tmp_path, SPEC).run(["slow", "end"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     jobs = [cluster.job(name)[0] for name in ("slow", "end")]
     output = capsys.readouterr().out
     assert output.count("submitted") == 2
