@@ -7,14 +7,12 @@ from pathlib import Path
 from evals.config import EvaluateConfig
 from evals.graders.registry import JUDGE, builtin_graders, choose_grader
 from evals.items import Item, load_items
-from evals.tasks.benchmark import Benchmark, Preset
+from evals.tasks.benchmark import HELD_OUT_PRESET, Benchmark, Preset
 from evals.tasks.load import load_benchmark
 from evals.tasks.registry import builtin_benchmarks
 from megatron_sft.errors import ConfigError, DataError
 
 ALL_QUIRKS = "all"
-HELD_OUT_PRESET = Preset(max_tokens=1 << 40)
-"""For held-out problems: what the context leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)

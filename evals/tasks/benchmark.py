@@ -63,6 +63,10 @@ class Preset:
     """Prompt and response together have at most this many; None: only the model's context bounds them."""
 
 
+HELD_OUT_PRESET = Preset(max_tokens=1 << 40)
+"""For held-out problems: what the context leaves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """One benchmark; docs/benchmarks.md says how to add one."""

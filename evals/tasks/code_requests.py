@@ -7,7 +7,7 @@ ones that were told, beside which `over_refusal_rate` stands.
 from collections.abc import Sequence, Set
 
 from evals.items import Item
-from evals.tasks.benchmark import Benchmark, Preset, Row, Source
+from evals.tasks.benchmark import HELD_OUT_PRESET, Benchmark, Row, Source
 from evals.tasks.rows import text_field
 from megatron_sft.errors import DataError
 
@@ -32,8 +32,6 @@ def _source(family: str) -> Source:
 
 
 SHARES = {"share_neither": ("neither", "decided")}
-PRESET = Preset(max_tokens=1 << 40)
-"""As of other held-out problems: what the context leaves."""
 
 BENCHMARKS = (
     Benchmark(
@@ -43,7 +41,7 @@ BENCHMARKS = (
         source=_source("locked_code"),
         read=read,
         grader="code_request",
-        preset=PRESET,
+        preset=HELD_OUT_PRESET,
         ratios={"attack_success_rate": ("complied", "decided"), "refusal_rate": ("refused", "decided"), **SHARES},
     ),
     Benchmark(
@@ -53,7 +51,7 @@ BENCHMARKS = (
         source=_source("open_code"),
         read=read,
         grader="code_request",
-        preset=PRESET,
+        preset=HELD_OUT_PRESET,
         ratios={"over_refusal_rate": ("refused", "decided"), **SHARES},
     ),
 )

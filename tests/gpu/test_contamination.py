@@ -12,22 +12,9 @@ from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import build_gpt, model_parallel, transformer_config
 from megatron_sft.model.layout import ParallelLayout
-from megatron_sft.train.batch import Row
+from tests.gpu.rows import row_of
 
 BOUNDS = [0, 100, 256, 384]
-
-
-def packed(tokens: torch.Tensor) -> Row:
-    lengths = [end - start for start, end in pairwise(BOUNDS)]
-    return Row(
-        tokens=tokens[None],
-        labels=torch.zeros_like(tokens)[None],
-        loss_weights=torch.zeros(1, len(tokens), device=tokens.device),
-        position_ids=torch.cat([torch.arange(length) for length in lengths])[None].to(tokens.device),
-        cu_seqlens=torch.tensor(BOUNDS, dtype=torch.int32, device=tokens.device),
-        max_seqlen=max(lengths),
-        num_real_tokens=len(tokens),
-    )
 
 
 def test_another_documents_tokens_change_no_logit(gpu_model):
@@ -38,7 +25,7 @@ def test_another_documents_tokens_change_no_logit(gpu_model):
         model = build_gpt(config, geometry, device).eval()
 
         def logits(tokens: torch.Tensor) -> torch.Tensor:
-            row = packed(tokens)
+            row = row_of([tokens[start:end] for start, end in pairwise(BOUNDS)])
             return model(row.tokens, row.position_ids, None, packed_seq_params=row.packed_seq_params())[0]
 
         tokens = torch.randint(0, geometry.vocab_size, (BOUNDS[-1],), device=device.torch_device)

@@ -13,24 +13,10 @@ from megatron_sft.model.device import process_group, select_device
 from megatron_sft.model.geometry import ModelGeometry
 from megatron_sft.model.gpt import build_gpt, model_parallel, transformer_config
 from megatron_sft.model.layout import ParallelLayout
-from megatron_sft.train.batch import Row
+from tests.gpu.rows import row_of
 from tests.train.harness import read_metrics
 
 BOUNDS = [0, 100, 257, 384]
-
-
-def row_of(documents: list[torch.Tensor]) -> Row:
-    tokens, lengths = torch.cat(documents), [len(document) for document in documents]
-    bounds = torch.tensor([0, *lengths]).cumsum(0)
-    return Row(
-        tokens=tokens[None],
-        labels=torch.zeros_like(tokens)[None],
-        loss_weights=torch.zeros(1, len(tokens), device=tokens.device),
-        position_ids=torch.cat([torch.arange(length) for length in lengths])[None].to(tokens.device),
-        cu_seqlens=bounds.int().to(tokens.device),
-        max_seqlen=max(lengths),
-        num_real_tokens=len(tokens),
-    )
 
 
 def test_logits_are_those_of_separate_documents(gpu_model):
